@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What block drivers and the generic layer share: the node, its edges, the
+ * driver table and the request functions below a BlockBackend.
+ *
+ * The tree. Each node has one owner: the BlockBackend or the parent node's
+ * BdrvChild. bs->file is opened by the generic layer before a format driver's
+ * co_open runs and closed after its co_close; other children a driver opens
+ * with bdrv_co_open_child() and the layer closes after co_close.
+ *
+ * The layer checks every driver: results are 0 or -errno, requests are never
+ * short, alignment and bounds are taken care of before a driver is called.
+ */
+#ifndef FIRN_BLOCK_BLOCK_INT_H
+#define FIRN_BLOCK_BLOCK_INT_H
+
+#include <assert.h>
+
+#include "block/block.h"
+#include "block/snapshot.h"
+#include "util/co-lock.h"
+#include "util/error.h"
+
+/* What an edge is for; decides flags and default options of the child. */
+typedef enum BdrvChildRole {
+    BDRV_CHILD_ROOT,     /* of a BlockBackend: a format, probed */
+    BDRV_CHILD_FILE,     /* the file a format lives in: a protocol */
+    BDRV_CHILD_FILTERED, /* below a filter: a protocol unless named */
+    BDRV_CHILD_BACKING,  /* read-only, a format, probed unless named */
+} BdrvChildRole;
+
+struct BdrvChild {
+    BlockDriverState *bs;     /* owned, never NULL */
+    BlockDriverState *parent; /* NULL: a BlockBackend's or free-standing */
+    BdrvChildRole role;
+    char *name;               /* "file", "backing", ... */
+    GList *link;              /* in parent->children */
+};
+
+/* --- Requests in flight on one node --- */
+
+typedef enum BdrvRequestType {
+    BDRV_TRACKED_READ,
+    BDRV_TRACKED_WRITE,
+    BDRV_TRACKED_DISCARD,
+    BDRV_TRACKED_TRUNCATE,
+} BdrvRequestType;
+
+typedef struct BdrvTrackedRequest {
+    BlockDriverState *bs;
+    BdrvRequestType type;
+    bool serialising;     /* waits for, and is waited for by, any overlap */
+    uint64_t offset;      /* aligned range that overlap is decided on */
+    uint64_t bytes;
+    GList link;           /* in bs->tracked, oldest first */
+    CoQueue waiters;      /* younger requests that overlap */
+} BdrvTrackedRequest;
+
+/* --- Nodes --- */
+
+#define BDRV_MAX_REQUEST_ALIGNMENT (1024 * 1024)
+#define BDRV_MAX_MEM_ALIGNMENT 4096
+
+struct BlockDriverState {
+    BlockDriver *drv;           /* const after open */
+    AioContext *ctx;            /* home context, const */
+    void *opaque;               /* drv->instance_size bytes, zeroed */
+    char *filename;             /* for messages, const after open */
+    unsigned open_flags;        /* BDRV_O_*, const after open */
+    bool read_only;             /* const after open */
+    BdrvChild *parent_edge;     /* edge that owns this node, or NULL */
+    BlockBackend *blk;          /* that owns this node, or NULL */
+
+    BdrvChild *file;            /* NULL for protocol drivers */
+    BdrvChild *backing;         /* set by the driver or NULL */
+    GList *children;            /* every BdrvChild, file and backing too */
+
+    /* Set by the driver in co_open; the defaults stand for "no limit". */
+    uint64_t total_bytes;             /* kept up by the layer afterwards */
+    uint32_t request_alignment;       /* of offset and bytes; default 1 */
+    uint32_t mem_alignment;           /* of iov_base; default 1. If above 1,
+                                         iov_len has request_alignment */
+    uint32_t pwrite_zeroes_alignment; /* of zeroes; 0: request_alignment */
+    uint32_t pdiscard_alignment;      /* of discards; 0: request_alignment */
+    uint64_t max_transfer;            /* bytes of one request; 0: any */
+    unsigned supported_write_flags;   /* BDRV_REQ_FUA or 0 */
+    unsigned supported_zero_flags;    /* of FUA, MAY_UNMAP, NO_FALLBACK */
+    bool growable;                    /* a write past the end extends it */
+
+    struct BdrvVmstate *vmstate;      /* owned by vmstate.c; NULL at close */
+
+    /* Owned by io.c. */
+    unsigned in_flight;
+    CoQueue drain_waiters;            /* until in_flight is 0 */
+    unsigned quiesce_counter;         /* of a root: nested drains */
+    CoMutex exclusive_lock;           /* of a root */
+    GQueue tracked;                   /* BdrvTrackedRequest.link */
+    unsigned serialising_in_flight;
+    uint64_t write_gen;               /* completed writes */
+    uint64_t flushed_gen;             /* write_gen that is durable */
+    bool active_flush;
+    CoQueue flush_queue;              /* until !active_flush */
+};
+
+/* --- Drivers --- */
+
+struct BlockDriver {
+    const char *format_name;
+    const char *protocol_name;  /* "file" of file:path; NULL: a format */
+    size_t instance_size;
+    bool is_filter;             /* same data as bs->file; hands over */
+
+    /* Returns 0 (not mine) .. 100 from the first @len bytes (<= 2048). */
+    int (*probe)(const uint8_t *buf, size_t len, const char *filename);
+    /* Protocols: turn PROTOCOL:rest into options. 0 or -EINVAL. */
+    int (*parse_filename)(const char *filename, BdrvOptions *options,
+                          GError **errp);
+
+    /*
+     * Options the driver knows are taken out of @options; those left over are
+     * refused by the layer. On failure co_close is not called: undo.
+     * bs->file is open for formats; a filter or protocol opens its own.
+     */
+    int coroutine_fn (*co_open)(BlockDriverState *bs, BdrvOptions *options,
+                                unsigned flags, GError **errp);
+    /* Write back what is held and free; everything is drained and flushed.
+     * Children are closed by the layer afterwards. Returns 0 or -errno. */
+    int coroutine_fn (*co_close)(BlockDriverState *bs);
+    /* Takes options as co_open. The layer refuses what is left over, but only
+     * afterwards: hand the rest to bdrv_co_create_file() (take_prefix with
+     * ""), or check it, before a file is touched. */
+    int coroutine_fn (*co_create)(const char *filename, BdrvOptions *options,
+                                  GError **errp);
+
+    /*
+     * 0 or -errno, never short. Aligned to request_alignment, memory to
+     * mem_alignment, at most max_transfer; @qiov->size == @bytes > 0. A read
+     * starts before the end of the node; what it asks for past the end reads
+     * as zeroes. Flags are a subset of supported_write_flags.
+     */
+    int coroutine_fn (*co_preadv)(BlockDriverState *bs, uint64_t offset,
+                                  uint64_t bytes, QEMUIOVector *qiov,
+                                  unsigned flags);
+    int coroutine_fn (*co_pwritev)(BlockDriverState *bs, uint64_t offset,
+                                   uint64_t bytes, QEMUIOVector *qiov,
+                                   unsigned flags);
+    /* Aligned to pwrite_zeroes_alignment. -ENOTSUP: zeroes are written. */
+    int coroutine_fn (*co_pwrite_zeroes)(BlockDriverState *bs,
+                                         uint64_t offset, uint64_t bytes,
+                                         unsigned flags);
+    /* Aligned to pdiscard_alignment. -ENOTSUP counts as done. */
+    int coroutine_fn (*co_pdiscard)(BlockDriverState *bs, uint64_t offset,
+                                    uint64_t bytes);
+    /* Push what this node caches to the node below. */
+    int coroutine_fn (*co_flush_to_os)(BlockDriverState *bs);
+    /* Make what this node has on its own storage durable (protocols). */
+    int coroutine_fn (*co_flush_to_disk)(BlockDriverState *bs);
+    int coroutine_fn (*co_truncate)(BlockDriverState *bs, uint64_t size,
+                                    GError **errp);
+    /* Called after co_open and co_truncate; absent: the driver sets
+     * bs->total_bytes itself. Bytes or -errno. */
+    int64_t coroutine_fn (*co_getlength)(BlockDriverState *bs);
+    /* This layer only: no ALLOCATED flag means that backing decides (zeroes
+     * without one). Aligned. As blk_co_block_status() otherwise. */
+    int coroutine_fn (*co_block_status)(BlockDriverState *bs, uint64_t offset,
+                                        uint64_t bytes, uint64_t *ret_bytes,
+                                        uint64_t *ret_map);
+    int coroutine_fn (*co_get_info)(BlockDriverState *bs, BdrvInfo *ret);
+
+    /* Called with the tree held exclusively, except list. See snapshot.h. */
+    int coroutine_fn (*co_snapshot_create)(BlockDriverState *bs,
+                                           BdrvSnapshotInfo *info,
+                                           GError **errp);
+    int coroutine_fn (*co_snapshot_goto)(BlockDriverState *bs,
+                                         const char *id_or_name,
+                                         GError **errp);
+    int coroutine_fn (*co_snapshot_delete)(BlockDriverState *bs,
+                                           const char *id, const char *name,
+                                           GError **errp);
+    int coroutine_fn (*co_snapshot_list)(BlockDriverState *bs,
+                                         GPtrArray **ret);
+
+    /* @pos: byte in the vmstate area; the size is qiov->size. */
+    int coroutine_fn (*co_save_vmstate)(BlockDriverState *bs, uint64_t pos,
+                                        QEMUIOVector *qiov);
+    int coroutine_fn (*co_load_vmstate)(BlockDriverState *bs, uint64_t pos,
+                                        QEMUIOVector *qiov);
+    /* Which snapshot co_load_vmstate reads (NULL: the active layer); its size
+     * from the snapshot table, 0 for the active layer. */
+    int coroutine_fn (*co_vmstate_select)(BlockDriverState *bs,
+                                          const char *snapshot,
+                                          uint64_t *ret_size, GError **errp);
+    /* Drop vmstate from the active layer and free its clusters. */
+    int coroutine_fn (*co_vmstate_discard)(BlockDriverState *bs);
+
+    /* May yield: a suspended request stays here. */
+    void coroutine_fn (*debug_event)(BlockDriverState *bs,
+                                     BlkdebugEvent event);
+    int (*debug_breakpoint)(BlockDriverState *bs, BlkdebugEvent event,
+                            const char *tag);
+    int (*debug_resume)(BlockDriverState *bs, const char *tag);
+    bool (*debug_is_suspended)(BlockDriverState *bs, const char *tag);
+};
+
+extern BlockDriver bdrv_file, bdrv_raw, bdrv_null_co, bdrv_blkdebug,
+                   bdrv_qcow2;
+
+/*
+ * Make one more driver known by name, for tests; twice the same is fine. Call
+ * before any other thread opens an image.
+ */
+void bdrv_register(BlockDriver *drv);
+
+/* --- Children --- */
+
+/*
+ * Open a child of @parent called @name. @filename may be NULL when @options
+ * (consumed) say it all. Flags follow from the parent's and @role. The edge is
+ * added to parent->children; the caller stores it in parent->file or ->backing
+ * where it belongs. Returns 0 or -errno, *@ret untouched.
+ */
+int coroutine_fn bdrv_co_open_child(BlockDriverState *parent,
+                                    const char *filename,
+                                    BdrvOptions *options, const char *name,
+                                    BdrvChildRole role, BdrvChild **ret,
+                                    GError **errp);
+
+/*
+ * A child that a driver wants to close before its parent is; clears
+ * parent->file or ->backing when it was that. NULL: nothing. Returns the error
+ * of flush or close.
+ */
+int coroutine_fn bdrv_co_close_child(BdrvChild *child);
+
+/*
+ * For co_create: a protocol node without a parent, to be closed by
+ * bdrv_co_close_child(). bdrv_co_create_file() makes or truncates the file
+ * first; @options as there (consumed).
+ */
+int coroutine_fn bdrv_co_create_file(const char *filename,
+                                     BdrvOptions *options, GError **errp);
+int coroutine_fn bdrv_co_open_file(const char *filename, BdrvOptions *options,
+                                   unsigned flags, BdrvChild **ret,
+                                   GError **errp);
+
+/* Used by the BlockBackend. */
+int coroutine_fn bdrv_co_open_root(const char *filename, BdrvOptions *options,
+                                   unsigned flags, BdrvChild **ret,
+                                   GError **errp);
+BlockDriver *bdrv_find_format(const char *name);
+BlockDriver *bdrv_find_protocol(const char *filename, GError **errp);
+
+/* filename.c: does @filename start with a protocol prefix? */
+bool bdrv_has_protocol(const char *filename);
+/* That prefix without the ':', to be freed, or NULL. */
+char *bdrv_protocol_name(const char *filename);
+/* @filename taken relative to the directory of @base; absolute paths,
+ * protocols and json: stay. To be freed. */
+char *bdrv_combine_filename(const char *base, const char *filename);
+
+/* --- Requests below a BlockBackend --- */
+
+/*
+ * As the blk_co_ functions, but no bounds of a guest: reading past the end of
+ * a node gives zeroes, writing past it extends a growable node and is -ENOSPC
+ * on others. They are counted and tracked, and are not held back by a drain.
+ */
+int coroutine_fn bdrv_co_preadv(BdrvChild *child, uint64_t offset,
+                                uint64_t bytes, QEMUIOVector *qiov,
+                                unsigned flags);
+int coroutine_fn bdrv_co_pwritev(BdrvChild *child, uint64_t offset,
+                                 uint64_t bytes, QEMUIOVector *qiov,
+                                 unsigned flags);
+int coroutine_fn bdrv_co_pread(BdrvChild *child, uint64_t offset,
+                               uint64_t bytes, void *buf, unsigned flags);
+int coroutine_fn bdrv_co_pwrite(BdrvChild *child, uint64_t offset,
+                                uint64_t bytes, const void *buf,
+                                unsigned flags);
+int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, uint64_t offset,
+                                       uint64_t bytes, unsigned flags);
+int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, uint64_t offset,
+                                  uint64_t bytes);
+int coroutine_fn bdrv_co_flush(BlockDriverState *bs);
+int coroutine_fn bdrv_co_truncate(BdrvChild *child, uint64_t size,
+                                  GError **errp);
+int64_t coroutine_fn bdrv_co_getlength(BlockDriverState *bs);
+/* This node only; blk_co_block_status() follows backing. */
+int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, uint64_t offset,
+                                      uint64_t bytes, uint64_t *ret_bytes,
+                                      uint64_t *ret_map);
+int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs,
+                                            uint64_t offset, uint64_t bytes,
+                                            uint64_t *ret_bytes,
+                                            uint64_t *ret_map);
+
+/* Count a piece of work that a drain has to wait for. */
+void bdrv_inc_in_flight(BlockDriverState *bs);
+void bdrv_dec_in_flight(BlockDriverState *bs);
+
+/* The topmost node of the tree @bs is in. */
+BlockDriverState *bdrv_root(BlockDriverState *bs);
+
+/* --- The BlockBackend, private to block-backend.c and aio-cb.c --- */
+
+struct BlockBackend {
+    BdrvChild *root;
+    AioContext *ctx;
+    bool writethrough;    /* every write is FUA */
+    unsigned in_flight;   /* started, end not yet reported */
+    unsigned nb_aio;      /* BlockAIOCBs whose callback has not begun */
+    CoQueue queued;       /* requests that wait for a drain to end */
+    CoQueue idle;         /* until in_flight or nb_aio is 0 */
+};
+
+typedef enum BlkOp {
+    BLK_OP_READ,
+    BLK_OP_WRITE,
+    BLK_OP_ZERO,
+    BLK_OP_DISCARD,
+    BLK_OP_FLUSH,
+} BlkOp;
+
+/* One request, however it was asked for. */
+typedef struct BlkRequest {
+    BlockBackend *blk;
+    BlkOp op;
+    unsigned flags;
+    uint64_t offset;
+    uint64_t bytes;
+    QEMUIOVector *qiov;
+} BlkRequest;
+
+/* Wait for drains to end and count a request; -ECANCELED, not counted, once
+ * *@cancelled (NULL: never) is set. */
+int coroutine_fn blk_co_begin(BlockBackend *blk, const bool *cancelled);
+void blk_end(BlockBackend *blk);
+/* Check and do a request that has begun. */
+int coroutine_fn blk_co_do(const BlkRequest *req);
+
+/* block-backend.c, for drain.c: wait until blk_in_flight() may be 0 (check
+ * again); let the requests go on that a drain held back. */
+void coroutine_fn blk_co_wait_idle(BlockBackend *blk);
+void blk_restart_queued(BlockBackend *blk);
+
+/* drain.c, for io.c: put a request on the list, counted, and wait for older
+ * ones it conflicts with; take it off and wake those that wait for it. */
+void coroutine_fn bdrv_co_tracked_begin(BdrvTrackedRequest *req,
+                                        BlockDriverState *bs,
+                                        BdrvRequestType type,
+                                        uint64_t offset, uint64_t bytes,
+                                        bool serialising);
+void bdrv_co_tracked_end(BdrvTrackedRequest *req);
+
+/* io.c, for block.c: ask the driver for bs->total_bytes. 0 or -errno. */
+int coroutine_fn bdrv_co_refresh_length(BlockDriverState *bs);
+
+/* --- blkdebug --- */
+
+void coroutine_fn bdrv_co_debug_event(BlockDriverState *bs,
+                                      BlkdebugEvent event);
+
+/* Announce that @child is about to be used for @event (BLKDBG_...). */
+#define BLKDBG_EVENT(child, event)                        \
+    do {                                                  \
+        if ((child) != NULL) {                            \
+            bdrv_co_debug_event((child)->bs, (event));    \
+        }                                                 \
+    } while (0)
+
+#endif

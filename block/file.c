@@ -1,0 +1,678 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * file: regular files and block devices of the host.
+ *
+ * Transfers go through the AioContext (io_uring or threads); with
+ * BDRV_O_NOCACHE the file is opened with O_DIRECT and the alignment it wants is
+ * found by trying. Zeroes and discards use fallocate. What the file system
+ * cannot do is remembered and answered with -ENOTSUP; the layer above then
+ * writes zeroes itself.
+ *
+ * A failed fdatasync is final: the kernel may have dropped the pages it could
+ * not write and would report success next time, so the node fails every flush
+ * from then on.
+ *
+ * Options: filename, locking=on|off|auto, aio=io_uring|threads (has to be what
+ * the context runs on). Create: size, preallocation=off|falloc|full.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "block/block_int.h"
+#include "block/file_int.h"
+
+#define FILE_PREFIX "file:"
+#define MAX_ALIGN 4096
+#define MAX_TRANSFER ((uint64_t)1 << 30)
+#define PREALLOC_STEP (1024 * 1024)
+
+typedef struct FileState {
+    int fd;
+    bool direct;          /* O_DIRECT */
+    bool is_device;
+    bool flush_failed;    /* for good, see above */
+    bool no_zero_range;   /* the file system does not know it */
+    bool no_punch_hole;
+} FileState;
+
+/* --- Opening --- */
+
+static int file_parse_filename(const char *filename, BdrvOptions *options,
+                               GError **errp)
+{
+    bdrv_options_set_default(options, "filename",
+                             filename + strlen(FILE_PREFIX));
+    return 0;
+}
+
+static const char *open_remedy(int err, unsigned flags)
+{
+    switch (err) {
+    case -EINVAL:
+        return flags & BDRV_O_NOCACHE ?
+            "; if its file system has no O_DIRECT, use another cache mode "
+            "than none and directsync" : "";
+    case -EACCES:
+    case -EPERM:
+    case -EROFS:
+        return flags & BDRV_O_RDWR ?
+            "; check its permissions or open it read-only" :
+            "; check its permissions";
+    case -EMFILE:
+        return "; raise the limit of open files (ulimit -n)";
+    case -ENOENT:
+        return "; check the path, or create it first";
+    default:
+        return "";
+    }
+}
+
+/* O_NONBLOCK only so that opening a FIFO cannot hang. */
+static int open_fd(const char *filename, unsigned flags, GError **errp)
+{
+    int mode = O_CLOEXEC | O_NONBLOCK;
+    int fd;
+
+    mode |= flags & BDRV_O_RDWR ? O_RDWR : O_RDONLY;
+    mode |= flags & BDRV_O_NOCACHE ? O_DIRECT : 0;
+    fd = open(filename, mode);
+    if (fd < 0) {
+        int err = -errno;
+
+        return set_error(errp, err, "cannot open '%s': %s%s", filename,
+                         g_strerror(-err), open_remedy(err, flags));
+    }
+    if (fcntl(fd, F_SETFL, mode & O_DIRECT) < 0) {
+        int err = -errno;
+
+        close(fd);
+        return set_error(errp, err, "cannot open '%s': %s", filename,
+                         g_strerror(-err));
+    }
+    return fd;
+}
+
+static int check_type(int fd, const char *filename, bool *ret_is_device,
+                      GError **errp)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0) {
+        int err = -errno;
+
+        return set_error(errp, err, "cannot stat '%s': %s", filename,
+                         g_strerror(-err));
+    }
+    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+        return set_error(errp, S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL,
+                         "'%s' is neither a regular file nor a block device",
+                         filename);
+    }
+    *ret_is_device = S_ISBLK(st.st_mode);
+    return 0;
+}
+
+typedef enum { LOCKING_ON, LOCKING_OFF, LOCKING_AUTO } Locking;
+
+static int take_locking(BdrvOptions *options, Locking *ret, GError **errp)
+{
+    g_autofree char *text = bdrv_options_take(options, "locking");
+
+    if (!text || strcmp(text, "auto") == 0) {
+        *ret = LOCKING_AUTO;
+    } else if (strcmp(text, "on") == 0) {
+        *ret = LOCKING_ON;
+    } else if (strcmp(text, "off") == 0) {
+        *ret = LOCKING_OFF;
+    } else {
+        return set_error(errp, -EINVAL, "option locking: '%s' is not on, off "
+                         "or auto", text);
+    }
+    return 0;
+}
+
+static int lock_fd(int fd, const char *filename, unsigned flags,
+                   Locking locking, GError **errp)
+{
+    GError *error = NULL;
+    int ret;
+
+    if (locking == LOCKING_OFF || (flags & BDRV_O_FORCE_SHARE)) {
+        return 0;
+    }
+    ret = file_lock(fd, flags & BDRV_O_RDWR,
+                    !(flags & BDRV_O_NO_SHARE_PROBE), filename, &error);
+    if (ret == -ENOTSUP && locking == LOCKING_AUTO) {
+        g_clear_error(&error);
+        return 0;
+    }
+    if (error) {
+        g_propagate_error(errp, error);
+    }
+    return ret;
+}
+
+static int check_aio_option(BlockDriverState *bs, BdrvOptions *options,
+                            GError **errp)
+{
+    g_autofree char *text = bdrv_options_take(options, "aio");
+    const char *have =
+        aio_context_backend(bs->ctx) == AIO_BACKEND_IO_URING ? "io_uring" :
+                                                               "threads";
+
+    if (!text || strcmp(text, have) == 0) {
+        return 0;
+    }
+    return set_error(errp, -EINVAL, "option aio: '%s' is not what this "
+                     "context runs on, which is '%s' (environment variable "
+                     "FIRN_AIO)", text, have);
+}
+
+/*
+ * Find by trying what O_DIRECT wants: the smallest length that reads, then the
+ * smallest offset in memory. An empty file and file systems without limits
+ * accept anything; 4096 is safe with all of them.
+ */
+static void probe_alignment(BlockDriverState *bs, int fd)
+{
+    static const uint32_t sizes[] = { 1, 512, 1024, 2048, MAX_ALIGN };
+    uint8_t *buf = blk_try_memalign(2 * MAX_ALIGN);
+    uint32_t request = MAX_ALIGN, memory = MAX_ALIGN;
+
+    for (size_t i = 0; buf && i < G_N_ELEMENTS(sizes); i++) {
+        if (pread(fd, buf, sizes[i], 0) >= 0) {
+            request = sizes[i] == 1 ? MAX_ALIGN : sizes[i];
+            break;
+        }
+    }
+    for (size_t i = 0; buf && i < G_N_ELEMENTS(sizes); i++) {
+        if (pread(fd, buf + sizes[i] % MAX_ALIGN, MAX_ALIGN, 0) >= 0) {
+            memory = sizes[i] == 1 ? MAX_ALIGN : sizes[i];
+            break;
+        }
+    }
+    free(buf);
+    bs->request_alignment = request;
+    bs->mem_alignment = memory;
+}
+
+static void set_limits(BlockDriverState *bs, FileState *s)
+{
+    int sector;
+
+    if (s->direct) {
+        probe_alignment(bs, s->fd);
+    }
+    if (s->is_device && ioctl(s->fd, BLKSSZGET, &sector) == 0 &&
+        sector > 0 && sector <= MAX_ALIGN) {
+        bs->pwrite_zeroes_alignment = sector;
+        bs->pdiscard_alignment = sector;
+    }
+    bs->growable = !s->is_device;
+    bs->max_transfer = MAX_TRANSFER;
+    bs->supported_write_flags = BDRV_REQ_FUA;
+    bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
+}
+
+static int coroutine_fn file_co_open(BlockDriverState *bs,
+                                     BdrvOptions *options, unsigned flags,
+                                     GError **errp)
+{
+    FileState *s = bs->opaque;
+    g_autofree char *filename = bdrv_options_take(options, "filename");
+    Locking locking = LOCKING_AUTO;
+    int ret = take_locking(options, &locking, errp);
+
+    if (ret == 0) {
+        ret = check_aio_option(bs, options, errp);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    if (!filename || !*filename) {
+        return set_error(errp, -EINVAL, "driver 'file' needs the option "
+                         "filename");
+    }
+    s->fd = open_fd(filename, flags, errp);
+    if (s->fd < 0) {
+        return s->fd;
+    }
+    s->direct = flags & BDRV_O_NOCACHE;
+    ret = check_type(s->fd, filename, &s->is_device, errp);
+    if (ret == 0) {
+        ret = lock_fd(s->fd, filename, flags, locking, errp);
+    }
+    if (ret < 0) {
+        close(s->fd);
+        return ret;
+    }
+    set_limits(bs, s);
+    g_free(bs->filename);
+    bs->filename = g_steal_pointer(&filename);
+    return 0;
+}
+
+static int coroutine_fn file_co_close(BlockDriverState *bs)
+{
+    FileState *s = bs->opaque;
+
+    return close(s->fd) < 0 ? -errno : 0;
+}
+
+static int64_t coroutine_fn file_co_getlength(BlockDriverState *bs)
+{
+    FileState *s = bs->opaque;
+    struct stat st;
+
+    if (s->is_device) {
+        uint64_t bytes;
+
+        return ioctl(s->fd, BLKGETSIZE64, &bytes) < 0 ? -errno :
+                                                        (int64_t)bytes;
+    }
+    return fstat(s->fd, &st) < 0 ? -errno : st.st_size;
+}
+
+/* --- Transfers --- */
+
+typedef ssize_t coroutine_fn Transfer(int fd, const struct iovec *iov,
+                                      int niov, uint64_t offset,
+                                      unsigned flags);
+
+/*
+ * Repeat @fn until @qiov is done or nothing more comes. Returns the bytes done
+ * or -errno.
+ */
+static int64_t coroutine_fn transfer_all(FileState *s, Transfer *fn,
+                                         uint64_t offset, QEMUIOVector *qiov,
+                                         unsigned flags)
+{
+    size_t done = 0;
+
+    while (done < qiov->size) {
+        QEMUIOVector rest;
+        ssize_t n;
+
+        if (done == 0) {
+            n = fn(s->fd, qiov->iov, qiov->niov, offset, flags);
+        } else {
+            qemu_iovec_init_slice(&rest, qiov, done, qiov->size - done);
+            n = fn(s->fd, rest.iov, rest.niov, offset + done, flags);
+            qemu_iovec_destroy(&rest);
+        }
+        if (n < 0) {
+            return n;
+        }
+        done += n;
+        /* O_DIRECT stops inside a block only at the end of the file; to go
+         * on from there would not be aligned. */
+        if (n == 0 || (s->direct && !IS_ALIGNED(done, 512))) {
+            break;
+        }
+    }
+    return done;
+}
+
+static unsigned hint(const FileState *s, uint64_t bytes)
+{
+    return !s->direct && bytes >= AIO_ASYNC_MIN_BYTES ? AIO_HINT_ASYNC : 0;
+}
+
+static int coroutine_fn file_co_preadv(BlockDriverState *bs, uint64_t offset,
+                                       uint64_t bytes, QEMUIOVector *qiov,
+                                       unsigned flags)
+{
+    FileState *s = bs->opaque;
+    int64_t done = transfer_all(s, aio_co_preadv, offset, qiov,
+                                hint(s, bytes));
+
+    if (done < 0) {
+        return done;
+    }
+    qemu_iovec_memset(qiov, done, 0, bytes - done); /* past the end */
+    return 0;
+}
+
+static int coroutine_fn file_co_pwritev(BlockDriverState *bs, uint64_t offset,
+                                        uint64_t bytes, QEMUIOVector *qiov,
+                                        unsigned flags)
+{
+    FileState *s = bs->opaque;
+    unsigned aio_flags = hint(s, bytes);
+    int64_t done;
+
+    if (flags & BDRV_REQ_FUA) {
+        aio_flags |= AIO_DSYNC;
+    }
+    done = transfer_all(s, aio_co_pwritev, offset, qiov, aio_flags);
+    if (done < 0) {
+        return done;
+    }
+    /* A write that makes no progress has met the end of its device. */
+    return (uint64_t)done == bytes ? 0 : -ENOSPC;
+}
+
+static int coroutine_fn file_co_flush_to_disk(BlockDriverState *bs)
+{
+    FileState *s = bs->opaque;
+    int ret;
+
+    if (s->flush_failed) {
+        return -EIO;
+    }
+    ret = aio_co_fdatasync(s->fd);
+    if (ret < 0) {
+        s->flush_failed = true;
+    }
+    return ret;
+}
+
+/* --- Zeroes, discard, length --- */
+
+static bool is_unsupported(int ret)
+{
+    return ret == -EOPNOTSUPP || ret == -ENOSYS || ret == -ENOTTY;
+}
+
+static int coroutine_fn punch_hole(FileState *s, uint64_t offset,
+                                   uint64_t bytes)
+{
+    int ret;
+
+    if (s->no_punch_hole) {
+        return -ENOTSUP;
+    }
+    ret = aio_co_fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                           offset, bytes);
+    if (is_unsupported(ret)) {
+        s->no_punch_hole = true;
+        return -ENOTSUP;
+    }
+    return ret;
+}
+
+static int coroutine_fn zero_in_place(FileState *s, uint64_t offset,
+                                      uint64_t bytes)
+{
+    int mode = FALLOC_FL_ZERO_RANGE |
+               (s->is_device ? FALLOC_FL_KEEP_SIZE : 0);
+    int ret;
+
+    if (s->no_zero_range) {
+        return -ENOTSUP;
+    }
+    ret = aio_co_fallocate(s->fd, mode, offset, bytes);
+    if (is_unsupported(ret)) {
+        s->no_zero_range = true;
+        return -ENOTSUP;
+    }
+    return ret;
+}
+
+static int coroutine_fn file_co_pwrite_zeroes(BlockDriverState *bs,
+                                              uint64_t offset, uint64_t bytes,
+                                              unsigned flags)
+{
+    FileState *s = bs->opaque;
+    /* A hole past the end would leave the file short. */
+    bool inside = offset + bytes <= bs->total_bytes;
+    int ret = -ENOTSUP;
+
+    if (inside && (flags & BDRV_REQ_MAY_UNMAP)) {
+        ret = punch_hole(s, offset, bytes);
+    }
+    if (ret == -ENOTSUP) {
+        ret = zero_in_place(s, offset, bytes);
+    }
+    if (ret == -ENOTSUP && inside && !s->is_device) {
+        ret = punch_hole(s, offset, bytes);
+        if (ret == 0) {
+            /* The space must stay, or a later write could fail. */
+            ret = aio_co_fallocate(s->fd, 0, offset, bytes);
+            ret = is_unsupported(ret) ? 0 : ret;
+        }
+    }
+    return ret;
+}
+
+static int coroutine_fn file_co_pdiscard(BlockDriverState *bs,
+                                         uint64_t offset, uint64_t bytes)
+{
+    return punch_hole(bs->opaque, offset, bytes);
+}
+
+static int coroutine_fn file_co_truncate(BlockDriverState *bs, uint64_t size,
+                                         GError **errp)
+{
+    FileState *s = bs->opaque;
+    int ret;
+
+    if (s->is_device) {
+        if (size == bs->total_bytes) {
+            return 0;
+        }
+        return set_error(errp, -ENOTSUP, "'%s' is a block device and keeps "
+                         "its size", bs->filename);
+    }
+    ret = aio_co_ftruncate(s->fd, size);
+    if (ret < 0) {
+        set_error(errp, ret, "cannot resize '%s': %s", bs->filename,
+                  g_strerror(-ret));
+    }
+    return ret;
+}
+
+/* --- Block status --- */
+
+/* How long [@offset, ...) stays what it is: data or a hole. */
+static bool file_is_hole(int fd, uint64_t offset, uint64_t *ret_bytes)
+{
+    off_t data = lseek(fd, offset, SEEK_DATA);
+    off_t hole;
+
+    if (data < 0) {
+        *ret_bytes = UINT64_MAX; /* a hole up to the end, or no SEEK_DATA */
+        return errno == ENXIO;
+    }
+    if ((uint64_t)data > offset) {
+        *ret_bytes = data - offset;
+        return true;
+    }
+    hole = lseek(fd, offset, SEEK_HOLE);
+    *ret_bytes = hole > (off_t)offset ? hole - offset : UINT64_MAX;
+    return false;
+}
+
+static int coroutine_fn file_co_block_status(BlockDriverState *bs,
+                                             uint64_t offset, uint64_t bytes,
+                                             uint64_t *ret_bytes,
+                                             uint64_t *ret_map)
+{
+    FileState *s = bs->opaque;
+    uint64_t align = bs->request_alignment;
+    int ret = BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_OFFSET_VALID;
+    uint64_t n = UINT64_MAX;
+    bool hole = !s->is_device && file_is_hole(s->fd, offset, &n);
+
+    if (hole && n < align) {
+        hole = false; /* the block holds data as well */
+    }
+    if (n >= bytes) {
+        n = bytes;
+    } else {
+        n = hole ? ROUND_DOWN(n, align) : MIN(ROUND_UP(n, align), bytes);
+    }
+    *ret_bytes = n;
+    *ret_map = offset;
+    return ret | (hole ? BDRV_BLOCK_ZERO : BDRV_BLOCK_DATA);
+}
+
+/* --- Creating --- */
+
+typedef enum { PREALLOC_OFF, PREALLOC_FALLOC, PREALLOC_FULL } Prealloc;
+
+static int take_prealloc(BdrvOptions *options, Prealloc *ret, GError **errp)
+{
+    g_autofree char *text = bdrv_options_take(options, "preallocation");
+
+    if (!text || strcmp(text, "off") == 0) {
+        *ret = PREALLOC_OFF;
+    } else if (strcmp(text, "falloc") == 0) {
+        *ret = PREALLOC_FALLOC;
+    } else if (strcmp(text, "full") == 0) {
+        *ret = PREALLOC_FULL;
+    } else {
+        return set_error(errp, -EINVAL, "option preallocation: '%s' is not "
+                         "off, falloc or full", text);
+    }
+    return 0;
+}
+
+static int coroutine_fn write_full(int fd, uint64_t size)
+{
+    FileState s = { .fd = fd };
+    uint8_t *buf = blk_try_memalign(PREALLOC_STEP);
+    int ret = buf ? 0 : -ENOMEM;
+
+    if (buf) {
+        memset(buf, 0, PREALLOC_STEP);
+    }
+    for (uint64_t pos = 0; pos < size && ret == 0; pos += PREALLOC_STEP) {
+        uint64_t n = MIN(size - pos, PREALLOC_STEP);
+        QEMUIOVector qiov;
+        int64_t done;
+
+        qemu_iovec_init_buf(&qiov, buf, n);
+        done = transfer_all(&s, aio_co_pwritev, pos, &qiov, hint(&s, n));
+        ret = done < 0 ? done : (uint64_t)done < n ? -ENOSPC : 0;
+    }
+    free(buf);
+    return ret ? ret : aio_co_fdatasync(fd);
+}
+
+/* Empty the file behind @fd and give it @size bytes. */
+static int coroutine_fn fill_new_file(int fd, uint64_t size,
+                                      Prealloc prealloc)
+{
+    int ret = aio_co_ftruncate(fd, 0);
+
+    if (ret == 0) {
+        ret = aio_co_ftruncate(fd, size);
+    }
+    if (ret < 0 || size == 0) {
+        return ret;
+    }
+    switch (prealloc) {
+    case PREALLOC_FALLOC:
+        return aio_co_fallocate(fd, 0, 0, size);
+    case PREALLOC_FULL:
+        return write_full(fd, size);
+    default:
+        return 0;
+    }
+}
+
+/* Creates @filename, or opens what is there, which *@ret_new tells. */
+static int open_for_create(const char *filename, bool *ret_new,
+                           GError **errp)
+{
+    int flags = O_RDWR | O_CREAT | O_CLOEXEC;
+    int fd = open(filename, flags | O_EXCL, 0644);
+    bool new = fd >= 0;
+
+    if (fd < 0 && errno == EEXIST) {
+        fd = open(filename, O_RDWR | O_CLOEXEC);
+    }
+    if (fd < 0) {
+        int err = -errno;
+
+        return set_error(errp, err, "cannot create '%s': %s", filename,
+                         g_strerror(-err));
+    }
+    *ret_new = new;
+    return fd;
+}
+
+/* The locks are taken before the file is emptied: somebody may use it. */
+static int coroutine_fn create_locked(int fd, const char *filename,
+                                      uint64_t size, Prealloc prealloc,
+                                      GError **errp)
+{
+    bool is_device;
+    int ret = check_type(fd, filename, &is_device, errp);
+
+    if (ret == 0) {
+        ret = lock_fd(fd, filename, BDRV_O_RDWR, LOCKING_AUTO, errp);
+    }
+    if (ret < 0 || is_device) {
+        return ret;
+    }
+    ret = fill_new_file(fd, size, prealloc);
+    if (ret < 0) {
+        set_error(errp, ret, "cannot create '%s' with %" G_GUINT64_FORMAT
+                  " bytes: %s", filename, size, g_strerror(-ret));
+    }
+    return ret;
+}
+
+static int coroutine_fn file_co_create(const char *filename,
+                                       BdrvOptions *options, GError **errp)
+{
+    uint64_t size;
+    Prealloc prealloc = PREALLOC_OFF;
+    bool new = false;
+    int fd, ret;
+
+    if (g_str_has_prefix(filename, FILE_PREFIX)) {
+        filename += strlen(FILE_PREFIX);
+    }
+    ret = bdrv_options_take_size(options, "size", 0, &size, errp);
+    if (ret == 0) {
+        ret = take_prealloc(options, &prealloc, errp);
+    }
+    if (ret == 0) {
+        ret = bdrv_options_check_empty(options, errp);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    if (size > BDRV_MAX_LENGTH) {
+        return set_error(errp, -EFBIG, "a file cannot have %"
+                         G_GUINT64_FORMAT " bytes", size);
+    }
+    fd = open_for_create(filename, &new, errp);
+    if (fd < 0) {
+        return fd;
+    }
+    ret = create_locked(fd, filename, size, prealloc, errp);
+    if (ret < 0 && new) {
+        unlink(filename);
+    }
+    close(fd);
+    return ret;
+}
+
+BlockDriver bdrv_file = {
+    .format_name = "file",
+    .protocol_name = "file",
+    .instance_size = sizeof(FileState),
+    .parse_filename = file_parse_filename,
+    .co_open = file_co_open,
+    .co_close = file_co_close,
+    .co_create = file_co_create,
+    .co_getlength = file_co_getlength,
+    .co_preadv = file_co_preadv,
+    .co_pwritev = file_co_pwritev,
+    .co_pwrite_zeroes = file_co_pwrite_zeroes,
+    .co_pdiscard = file_co_pdiscard,
+    .co_flush_to_disk = file_co_flush_to_disk,
+    .co_truncate = file_co_truncate,
+    .co_block_status = file_co_block_status,
+};

@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * String-keyed option sets, see include/block/options.h.
+ *
+ * A set also remembers every key that anybody asked for, so that a misspelt
+ * option can be answered with the name that was probably meant.
+ */
+#include "block/options.h"
+
+#include <json-glib/json-glib.h>
+#include <string.h>
+
+#include "util/error.h"
+#include "util/units.h"
+
+#define MAX_JSON_DEPTH 32
+
+struct BdrvOptions {
+    GHashTable *values; /* char * -> char * */
+    GHashTable *asked;  /* set of char * */
+};
+
+BdrvOptions *bdrv_options_new(void)
+{
+    BdrvOptions *o = g_new0(BdrvOptions, 1);
+
+    o->values = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
+                                      g_free);
+    o->asked = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    return o;
+}
+
+void bdrv_options_free(BdrvOptions *o)
+{
+    if (!o) {
+        return;
+    }
+    g_hash_table_destroy(o->values);
+    g_hash_table_destroy(o->asked);
+    g_free(o);
+}
+
+BdrvOptions *bdrv_options_copy(const BdrvOptions *o)
+{
+    BdrvOptions *copy = bdrv_options_new();
+    GHashTableIter iter;
+    void *key, *value;
+
+    if (o) {
+        g_hash_table_iter_init(&iter, o->values);
+        while (g_hash_table_iter_next(&iter, &key, &value)) {
+            bdrv_options_set(copy, key, value);
+        }
+    }
+    return copy;
+}
+
+void bdrv_options_set(BdrvOptions *o, const char *key, const char *value)
+{
+    g_hash_table_replace(o->values, g_strdup(key), g_strdup(value));
+}
+
+void bdrv_options_set_default(BdrvOptions *o, const char *key,
+                              const char *value)
+{
+    if (!g_hash_table_contains(o->values, key)) {
+        bdrv_options_set(o, key, value);
+    }
+}
+
+const char *bdrv_options_get(const BdrvOptions *o, const char *key)
+{
+    return o ? g_hash_table_lookup(o->values, key) : NULL;
+}
+
+bool bdrv_options_has_prefix(const BdrvOptions *o, const char *prefix)
+{
+    GHashTableIter iter;
+    void *key;
+
+    if (!o) {
+        return false;
+    }
+    g_hash_table_iter_init(&iter, o->values);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        if (g_str_has_prefix(key, prefix)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+char *bdrv_options_take(BdrvOptions *o, const char *key)
+{
+    void *old_key, *value;
+
+    g_hash_table_add(o->asked, g_strdup(key));
+    if (!g_hash_table_steal_extended(o->values, key, &old_key, &value)) {
+        return NULL;
+    }
+    g_free(old_key);
+    return value;
+}
+
+int bdrv_options_take_size(BdrvOptions *o, const char *key, uint64_t dflt,
+                           uint64_t *ret, GError **errp)
+{
+    g_autofree char *text = bdrv_options_take(o, key);
+    uint64_t value;
+
+    if (!text) {
+        *ret = dflt;
+        return 0;
+    }
+    if (parse_size(text, &value) < 0) {
+        return set_error(errp, -EINVAL, "option %s: '%s' is not a size "
+                         "(a number, then k, M, G, T, P or E)", key, text);
+    }
+    *ret = value;
+    return 0;
+}
+
+int bdrv_options_take_u64(BdrvOptions *o, const char *key, uint64_t dflt,
+                          uint64_t *ret, GError **errp)
+{
+    g_autofree char *text = bdrv_options_take(o, key);
+    bool hex;
+    uint64_t value;
+
+    if (!text) {
+        *ret = dflt;
+        return 0;
+    }
+    hex = g_str_has_prefix(text, "0x");
+    if (!g_ascii_string_to_unsigned(hex ? text + 2 : text, hex ? 16 : 10, 0,
+                                    UINT64_MAX, &value, NULL)) {
+        return set_error(errp, -EINVAL, "option %s: '%s' is not a number",
+                         key, text);
+    }
+    *ret = value;
+    return 0;
+}
+
+int bdrv_options_take_bool(BdrvOptions *o, const char *key, bool dflt,
+                           bool *ret, GError **errp)
+{
+    static const char *const yes[] = { "on", "true", "yes", NULL };
+    static const char *const no[] = { "off", "false", "no", NULL };
+    g_autofree char *text = bdrv_options_take(o, key);
+
+    if (!text) {
+        *ret = dflt;
+    } else if (g_strv_contains(yes, text)) {
+        *ret = true;
+    } else if (g_strv_contains(no, text)) {
+        *ret = false;
+    } else {
+        return set_error(errp, -EINVAL, "option %s: '%s' is neither on nor "
+                         "off", key, text);
+    }
+    return 0;
+}
+
+BdrvOptions *bdrv_options_take_prefix(BdrvOptions *o, const char *prefix)
+{
+    BdrvOptions *taken = bdrv_options_new();
+    size_t len = strlen(prefix);
+    GHashTableIter iter;
+    void *key, *value;
+
+    g_hash_table_iter_init(&iter, o->values);
+    while (g_hash_table_iter_next(&iter, &key, &value)) {
+        if (g_str_has_prefix(key, prefix) && ((char *)key)[len] != '\0') {
+            bdrv_options_set(taken, (char *)key + len, value);
+            g_hash_table_iter_remove(&iter);
+        }
+    }
+    return taken;
+}
+
+void bdrv_options_merge(BdrvOptions *dst, BdrvOptions *src)
+{
+    GHashTableIter iter;
+    void *key, *value;
+
+    if (!src) {
+        return;
+    }
+    g_hash_table_iter_init(&iter, src->values);
+    while (g_hash_table_iter_next(&iter, &key, &value)) {
+        bdrv_options_set_default(dst, key, value);
+    }
+    bdrv_options_free(src);
+}
+
+unsigned bdrv_options_size(const BdrvOptions *o)
+{
+    return g_hash_table_size(o->values);
+}
+
+/* --- "key=value,key=value" --- */
+
+/* Append to @value up to the next single comma; returns what follows it, or
+ * NULL at the end. */
+static const char *parse_value(const char *p, GString *value)
+{
+    while (*p) {
+        if (*p == ',') {
+            if (p[1] != ',') {
+                return p + 1;
+            }
+            p++;
+        }
+        g_string_append_c(value, *p++);
+    }
+    return NULL;
+}
+
+static int add_unique(BdrvOptions *o, const char *key, const char *value,
+                      GError **errp)
+{
+    if (bdrv_options_get(o, key)) {
+        return set_error(errp, -EINVAL, "option %s is given twice", key);
+    }
+    bdrv_options_set(o, key, value);
+    return 0;
+}
+
+int bdrv_options_parse(BdrvOptions **ret, const char *text, GError **errp)
+{
+    g_autoptr(BdrvOptions) o = bdrv_options_new();
+    const char *p = *text ? text : NULL;
+
+    while (p) {
+        size_t key_len = strcspn(p, "=,");
+        g_autofree char *key = g_strndup(p, key_len);
+        g_autoptr(GString) value = g_string_new(NULL);
+        int err;
+
+        if (key_len == 0 || p[key_len] != '=') {
+            return set_error(errp, -EINVAL, "'%s' in options '%s' is not "
+                             "key=value", key, text);
+        }
+        p = parse_value(p + key_len + 1, value);
+        err = add_unique(o, key, value->str, errp);
+        if (err < 0) {
+            return err;
+        }
+    }
+    *ret = g_steal_pointer(&o);
+    return 0;
+}
+
+/* --- JSON --- */
+
+static int flatten(BdrvOptions *o, const char *prefix, JsonNode *node,
+                   unsigned depth, GError **errp);
+
+static int flatten_value(BdrvOptions *o, const char *key, JsonNode *node,
+                         GError **errp)
+{
+    GType type = json_node_get_value_type(node);
+    g_autofree char *number = NULL;
+
+    if (type == G_TYPE_STRING) {
+        return add_unique(o, key, json_node_get_string(node), errp);
+    }
+    if (type == G_TYPE_BOOLEAN) {
+        return add_unique(o, key, json_node_get_boolean(node) ? "on" : "off",
+                          errp);
+    }
+    if (type == G_TYPE_INT64) {
+        number = g_strdup_printf("%" G_GINT64_FORMAT,
+                                 json_node_get_int(node));
+        return add_unique(o, key, number, errp);
+    }
+    return set_error(errp, -EINVAL, "json option %s: only strings, whole "
+                     "numbers and booleans have a meaning", key);
+}
+
+static int flatten_object(BdrvOptions *o, const char *prefix,
+                          JsonObject *object, unsigned depth, GError **errp)
+{
+    g_autoptr(GList) members = json_object_get_members(object);
+
+    for (GList *l = members; l; l = l->next) {
+        const char *name = l->data;
+        g_autofree char *key = g_strconcat(prefix, *prefix ? "." : "", name,
+                                           NULL);
+        int err;
+
+        if (*name == '\0') {
+            return set_error(errp, -EINVAL, "json options: empty key");
+        }
+        err = flatten(o, key, json_object_get_member(object, name),
+                      depth + 1, errp);
+        if (err < 0) {
+            return err;
+        }
+    }
+    return 0;
+}
+
+static int flatten_array(BdrvOptions *o, const char *prefix, JsonArray *array,
+                         unsigned depth, GError **errp)
+{
+    for (unsigned i = 0; i < json_array_get_length(array); i++) {
+        g_autofree char *key = g_strdup_printf("%s.%u", prefix, i);
+        int err = flatten(o, key, json_array_get_element(array, i),
+                          depth + 1, errp);
+
+        if (err < 0) {
+            return err;
+        }
+    }
+    return 0;
+}
+
+static int flatten(BdrvOptions *o, const char *prefix, JsonNode *node,
+                   unsigned depth, GError **errp)
+{
+    if (depth > MAX_JSON_DEPTH) {
+        return set_error(errp, -EINVAL, "json options: nested too deeply");
+    }
+    switch (json_node_get_node_type(node)) {
+    case JSON_NODE_OBJECT:
+        return flatten_object(o, prefix, json_node_get_object(node), depth,
+                              errp);
+    case JSON_NODE_ARRAY:
+        return flatten_array(o, prefix, json_node_get_array(node), depth,
+                             errp);
+    case JSON_NODE_VALUE:
+        return flatten_value(o, prefix, node, errp);
+    default:
+        return set_error(errp, -EINVAL, "json option %s: null has no "
+                         "meaning", prefix);
+    }
+}
+
+/*
+ * json-glib recurses without limit: refuse hostile depth before parsing.
+ * Brackets inside strings count too, which only makes this stricter.
+ */
+static bool nesting_is_sane(const char *json)
+{
+    unsigned depth = 0;
+
+    for (; *json; json++) {
+        if (*json == '{' || *json == '[') {
+            if (++depth > MAX_JSON_DEPTH) {
+                return false;
+            }
+        } else if ((*json == '}' || *json == ']') && depth > 0) {
+            depth--;
+        }
+    }
+    return true;
+}
+
+int bdrv_options_parse_json(BdrvOptions **ret, const char *json,
+                            GError **errp)
+{
+    g_autoptr(BdrvOptions) o = bdrv_options_new();
+    g_autoptr(JsonParser) parser = json_parser_new();
+    g_autoptr(GError) error = NULL;
+    JsonNode *root;
+    int err;
+
+    if (!nesting_is_sane(json)) {
+        return set_error(errp, -EINVAL, "json options: nested too deeply");
+    }
+    if (!json_parser_load_from_data(parser, json, -1, &error)) {
+        return set_error(errp, -EINVAL, "json options: %s", error->message);
+    }
+    root = json_parser_get_root(parser);
+    if (!root || !JSON_NODE_HOLDS_OBJECT(root)) {
+        return set_error(errp, -EINVAL, "json options: not an object");
+    }
+    err = flatten(o, "", root, 0, errp);
+    if (err < 0) {
+        return err;
+    }
+    *ret = g_steal_pointer(&o);
+    return 0;
+}
+
+/* --- What nobody took --- */
+
+/* Edit distance (insert, delete, replace) of two short names. */
+static unsigned name_distance(const char *a, const char *b)
+{
+    enum { MAX = 64 };
+    unsigned row[MAX + 1];
+    size_t alen = strlen(a), blen = strlen(b);
+
+    if (alen > MAX || blen > MAX) {
+        return MAX;
+    }
+    for (size_t j = 0; j <= blen; j++) {
+        row[j] = j;
+    }
+    for (size_t i = 1; i <= alen; i++) {
+        unsigned diagonal = row[0];
+
+        row[0] = i;
+        for (size_t j = 1; j <= blen; j++) {
+            unsigned replace = diagonal + (a[i - 1] != b[j - 1]);
+
+            diagonal = row[j];
+            row[j] = MIN(replace, MIN(row[j], row[j - 1]) + 1);
+        }
+    }
+    return row[blen];
+}
+
+static const char *nearest_name(const BdrvOptions *o, const char *name)
+{
+    unsigned best = 4; /* further away is no help */
+    const char *nearest = NULL;
+    GHashTableIter iter;
+    void *key;
+
+    g_hash_table_iter_init(&iter, o->asked);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        unsigned distance = name_distance(name, key);
+
+        if (distance < best ||
+            (distance == best && nearest && strcmp(key, nearest) < 0)) {
+            best = distance;
+            nearest = key;
+        }
+    }
+    return nearest;
+}
+
+int bdrv_options_check_empty(const BdrvOptions *o, GError **errp)
+{
+    const char *unknown = NULL, *nearest;
+    GHashTableIter iter;
+    void *key;
+
+    g_hash_table_iter_init(&iter, o->values);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        if (!unknown || strcmp(key, unknown) < 0) {
+            unknown = key;
+        }
+    }
+    if (!unknown) {
+        return 0;
+    }
+    nearest = nearest_name(o, unknown);
+    if (nearest) {
+        return set_error(errp, -EINVAL, "unknown option '%s', did you mean "
+                         "'%s'?", unknown, nearest);
+    }
+    return set_error(errp, -EINVAL, "unknown option '%s'", unknown);
+}

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The block layer as its users see it: a BlockBackend (what a device or a tool
+ * holds) on top of a tree of BlockDriverState nodes.
+ *
+ * Home context. A BlockBackend and its tree belong to the AioContext they were
+ * opened on. Every function here is called on the thread that runs that
+ * context; only blk_aio_*() may be called there outside of aio_poll() as well.
+ * Nothing in block/ is locked against other threads.
+ *
+ * Names. blk_co_*() are coroutine functions and may yield. The blocking
+ * wrappers without _co_ run the context until the work is done; they must not
+ * be called from a coroutine.
+ *
+ * Errors. 0 (or a count, where said) or a negative errno; *ret outputs are
+ * touched only on success. Requests are never short.
+ */
+#ifndef FIRN_BLOCK_BLOCK_H
+#define FIRN_BLOCK_BLOCK_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "block/blkdebug-events.h"
+#include "block/options.h"
+#include "util/aio.h"
+#include "util/compiler.h"
+#include "util/iov.h"
+
+typedef struct BlockBackend BlockBackend;
+typedef struct BlockDriverState BlockDriverState;
+typedef struct BdrvChild BdrvChild;
+typedef struct BlockDriver BlockDriver;
+typedef struct BlockAIOCB BlockAIOCB;
+
+/* Open flags. */
+enum {
+    BDRV_O_RDWR           = 1u << 0, /* else read-only */
+    BDRV_O_NOCACHE        = 1u << 1, /* O_DIRECT */
+    BDRV_O_NO_FLUSH       = 1u << 2, /* flushes do not reach the disk */
+    BDRV_O_WRITETHROUGH   = 1u << 3, /* every write is FUA (BlockBackend) */
+    BDRV_O_UNMAP          = 1u << 4, /* discards are passed down */
+    BDRV_O_NO_BACKING     = 1u << 5, /* do not open the backing file */
+    BDRV_O_FORCE_SHARE    = 1u << 6, /* no image locks; needs read-only */
+    BDRV_O_CHECK          = 1u << 7, /* opened to be checked or repaired */
+    BDRV_O_NO_SHARE_PROBE = 1u << 8, /* take locks, do not test for others' */
+    BDRV_O_PROTOCOL       = 1u << 9, /* no format is probed on top */
+};
+
+/* Request flags. */
+enum {
+    BDRV_REQ_FUA         = 1u << 0, /* durable when it returns */
+    BDRV_REQ_MAY_UNMAP   = 1u << 1, /* zeroes may give up the space */
+    BDRV_REQ_NO_FALLBACK = 1u << 2, /* zeroes: -ENOTSUP rather than slow */
+};
+
+/* Block status, ORed. */
+enum {
+    BDRV_BLOCK_DATA         = 1 << 0, /* reads go to data somewhere */
+    BDRV_BLOCK_ZERO         = 1 << 1, /* reads as zeroes */
+    BDRV_BLOCK_ALLOCATED    = 1 << 2, /* this layer, not backing, decides */
+    BDRV_BLOCK_OFFSET_VALID = 1 << 3, /* *ret_map is an offset in bs->file */
+};
+
+/* No node is longer and no request ends later. */
+#define BDRV_MAX_LENGTH ROUND_DOWN((uint64_t)INT64_MAX, 4096)
+
+/* Static facts about an open node. */
+typedef struct BdrvInfo {
+    uint64_t cluster_size;    /* bytes, 0: none */
+    uint64_t vm_state_offset; /* guest offset where vmstate starts, or 0 */
+    bool is_dirty;            /* not closed cleanly */
+} BdrvInfo;
+
+/*
+ * Set the cache bits of *@flags for "none", "directsync", "writeback",
+ * "writethrough" or "unsafe", clearing the others. Returns 0 or -EINVAL.
+ */
+int bdrv_parse_cache_mode(const char *mode, unsigned *flags);
+
+/*
+ * --- Opening and closing ---
+ *
+ * @filename: a path, PROTOCOL:rest, "json:{...}", or NULL when @options say it
+ * all; what is in @options wins. @options (NULL: none) is consumed, also on
+ * failure. Generic options of every node: driver, read-only, force-share,
+ * cache.direct, cache.no-flush, discard=ignore|unmap; the rest belongs to
+ * drivers, "file." and "backing." prefix those of children. The format is
+ * probed when no driver is named.
+ *
+ * Returns 0 with *@ret set; -ENOENT, -EACCES, -EAGAIN (locked), -EINVAL (an
+ * option or the image is bad), -ENOTSUP (unknown driver, unsupported image),
+ * or what the operating system said.
+ */
+int coroutine_fn blk_co_open(const char *filename, BdrvOptions *options,
+                             unsigned flags, BlockBackend **ret,
+                             GError **errp);
+int no_coroutine_fn blk_open(AioContext *ctx, const char *filename,
+                             BdrvOptions *options, unsigned flags,
+                             BlockBackend **ret, GError **errp);
+
+/*
+ * Wait for all requests, flush, close and free (NULL: nothing). The backend is
+ * gone whatever is returned: 0, or the first error of flush or close.
+ */
+int coroutine_fn blk_co_close(BlockBackend *blk);
+int no_coroutine_fn blk_close(BlockBackend *blk);
+
+/*
+ * Create an image, truncating what is there. @create_opts (consumed) holds
+ * "size" and what the format knows. Returns 0 or as for blk_co_open().
+ */
+int coroutine_fn blk_co_create(const char *format, const char *filename,
+                               BdrvOptions *create_opts, GError **errp);
+int no_coroutine_fn blk_create(AioContext *ctx, const char *format,
+                               const char *filename, BdrvOptions *create_opts,
+                               GError **errp);
+
+/* The root node; owned by @blk. */
+BlockDriverState *blk_bs(BlockBackend *blk);
+AioContext *blk_get_aio_context(BlockBackend *blk);
+bool blk_is_read_only(const BlockBackend *blk);
+/* Requests that have been accepted and whose end was not yet reported. */
+unsigned blk_in_flight(const BlockBackend *blk);
+
+/*
+ * --- Requests ---
+ *
+ * [@offset, @offset + @bytes) must lie within the disk: -EIO otherwise, also
+ * when it overflows. Zero bytes succeed. @qiov->size equals @bytes and its
+ * memory stays until return. Writing a read-only disk: -EROFS. While the tree
+ * is drained a request waits for the end of the drain.
+ */
+int coroutine_fn blk_co_preadv(BlockBackend *blk, uint64_t offset,
+                               uint64_t bytes, QEMUIOVector *qiov,
+                               unsigned flags);
+int coroutine_fn blk_co_pwritev(BlockBackend *blk, uint64_t offset,
+                                uint64_t bytes, QEMUIOVector *qiov,
+                                unsigned flags);
+int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, uint64_t offset,
+                                      uint64_t bytes, unsigned flags);
+/* Advisory: without BDRV_O_UNMAP or support below it does nothing. */
+int coroutine_fn blk_co_pdiscard(BlockBackend *blk, uint64_t offset,
+                                 uint64_t bytes);
+/* All writes that have completed are durable when this returns 0. */
+int coroutine_fn blk_co_flush(BlockBackend *blk);
+/* Change the length to @size bytes; excludes every other request. */
+int coroutine_fn blk_co_truncate(BlockBackend *blk, uint64_t size,
+                                 GError **errp);
+int64_t coroutine_fn blk_co_getlength(BlockBackend *blk);
+
+/*
+ * How a read of [@offset, @offset + @bytes) would be served, backing files
+ * included. Returns BDRV_BLOCK_* flags that hold for the first *@ret_bytes
+ * (1..@bytes; 0 when @bytes is), or -errno. *@ret_map (may be NULL): where the
+ * data is in the file below the node that holds it, with OFFSET_VALID.
+ */
+int coroutine_fn blk_co_block_status(BlockBackend *blk, uint64_t offset,
+                                     uint64_t bytes, uint64_t *ret_bytes,
+                                     uint64_t *ret_map);
+
+/* Blocking forms of the above. */
+int no_coroutine_fn blk_pread(BlockBackend *blk, uint64_t offset,
+                              uint64_t bytes, void *buf);
+int no_coroutine_fn blk_pwrite(BlockBackend *blk, uint64_t offset,
+                               uint64_t bytes, const void *buf);
+int no_coroutine_fn blk_preadv(BlockBackend *blk, uint64_t offset,
+                               uint64_t bytes, QEMUIOVector *qiov,
+                               unsigned flags);
+int no_coroutine_fn blk_pwritev(BlockBackend *blk, uint64_t offset,
+                                uint64_t bytes, QEMUIOVector *qiov,
+                                unsigned flags);
+int no_coroutine_fn blk_pwrite_zeroes(BlockBackend *blk, uint64_t offset,
+                                      uint64_t bytes, unsigned flags);
+int no_coroutine_fn blk_pdiscard(BlockBackend *blk, uint64_t offset,
+                                 uint64_t bytes);
+int no_coroutine_fn blk_flush(BlockBackend *blk);
+int no_coroutine_fn blk_truncate(BlockBackend *blk, uint64_t size,
+                                 GError **errp);
+int64_t no_coroutine_fn blk_getlength(BlockBackend *blk);
+int no_coroutine_fn blk_block_status(BlockBackend *blk, uint64_t offset,
+                                     uint64_t bytes, uint64_t *ret_bytes,
+                                     uint64_t *ret_map);
+
+/*
+ * Memory for requests that never needs a bounce buffer: at least @bytes,
+ * aligned for any O_DIRECT file. NULL when there is none. Free with free().
+ */
+void *blk_try_memalign(size_t bytes);
+
+/*
+ * --- Callbacks ---
+ *
+ * Submit and return. @cb runs exactly once, from a bottom half of the backend's
+ * AioContext, never inside the submitting call nor in a coroutine; the handle
+ * is invalid when it returns. @ret of @cb: as of the coroutine function.
+ */
+typedef void BlockCompletionFunc(void *opaque, int ret);
+
+BlockAIOCB *blk_aio_preadv(BlockBackend *blk, uint64_t offset,
+                           QEMUIOVector *qiov, unsigned flags,
+                           BlockCompletionFunc *cb, void *opaque);
+BlockAIOCB *blk_aio_pwritev(BlockBackend *blk, uint64_t offset,
+                            QEMUIOVector *qiov, unsigned flags,
+                            BlockCompletionFunc *cb, void *opaque);
+BlockAIOCB *blk_aio_pwrite_zeroes(BlockBackend *blk, uint64_t offset,
+                                  uint64_t bytes, unsigned flags,
+                                  BlockCompletionFunc *cb, void *opaque);
+BlockAIOCB *blk_aio_pdiscard(BlockBackend *blk, uint64_t offset,
+                             uint64_t bytes, BlockCompletionFunc *cb,
+                             void *opaque);
+BlockAIOCB *blk_aio_flush(BlockBackend *blk, BlockCompletionFunc *cb,
+                          void *opaque);
+
+/*
+ * Ask for an early end. A request that still waits for a drain to end gets
+ * -ECANCELED; one that has started runs to its end, because the kernel owns
+ * its memory until then, and reports -ECANCELED if the I/O was cut short or
+ * its true result. The callback always runs after the I/O is over.
+ * blk_aio_cancel() returns after the callback has run.
+ */
+void no_coroutine_fn blk_aio_cancel(BlockAIOCB *acb);
+void blk_aio_cancel_async(BlockAIOCB *acb);
+
+/*
+ * --- Drain ---
+ *
+ * Between begin and end no request of a BlockBackend is in flight anywhere in
+ * the tree @bs is part of; new ones wait. Nests. Begin waits for what is in
+ * flight, so it must not be called from inside a request. What is issued
+ * directly at a node (vmstate, snapshots) is not held back.
+ */
+void coroutine_fn bdrv_co_drained_begin(BlockDriverState *bs);
+void no_coroutine_fn bdrv_drained_begin(BlockDriverState *bs);
+/* Does not yield or poll. */
+void bdrv_drained_end(BlockDriverState *bs);
+
+/*
+ * Drained, and against any other exclusive operation on the tree: for changes
+ * of the whole map (snapshots, resize, check). Does not nest.
+ */
+void coroutine_fn bdrv_co_exclusive_begin(BlockDriverState *bs) NO_TSA;
+void coroutine_fn bdrv_co_exclusive_end(BlockDriverState *bs) NO_TSA;
+
+/* --- Nodes --- */
+
+/* "qcow2", "file", ... */
+const char *bdrv_get_format_name(const BlockDriverState *bs);
+/* What it was opened from, for messages. */
+const char *bdrv_get_filename(const BlockDriverState *bs);
+bool bdrv_is_read_only(const BlockDriverState *bs);
+/* Returns 0, or -ENOTSUP: the driver has nothing to tell. */
+int coroutine_fn bdrv_co_get_info(BlockDriverState *bs, BdrvInfo *ret);
+
+/*
+ * --- blkdebug, for tests ---
+ *
+ * Found on the first node from @bs downwards that has the facility; -ENOTSUP
+ * when there is none. The next request that passes @event stops there under
+ * the name @tag until it is resumed. resume: -ENOENT if nothing is stopped
+ * under @tag.
+ */
+int bdrv_debug_breakpoint(BlockDriverState *bs, const char *event,
+                          const char *tag);
+int bdrv_debug_resume(BlockDriverState *bs, const char *tag);
+bool bdrv_debug_is_suspended(BlockDriverState *bs, const char *tag);
+
+#endif
