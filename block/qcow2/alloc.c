@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guest reads and writes: requests in flight, allocation, copy-on-write,
+ * linking.
+ *
+ * A piece of a request goes through three steps, of which only the middle one
+ * is without s->lock (K1):
+ *
+ *   begin   look up; wait for requests in the way, then look up afresh (K3);
+ *           enter s->in_flight; take host clusters
+ *   data    copy-on-write and guest data, one request to the file
+ *   finish  link the L2 entries (R2: they leave the cache behind a barrier),
+ *           queue what they replaced (R3), leave s->in_flight, wake waiters
+ *
+ * An entry of s->in_flight is shared (the request uses the mapping: reads and
+ * writes in place) or exclusive (it changes the mapping: allocating writes,
+ * zero.c). Exclusive ones exclude all others on the same clusters, so nobody
+ * reads or writes a host cluster after it was given up, and two writers of one
+ * cluster never allocate it twice:
+ *
+ *        A: write [0, 4k)                 B: write [4k, 8k), same cluster
+ *        begin: exclusive [0, 64k)
+ *        data ...                         begin: meets A, waits on A->waiters
+ *        finish: L2 linked, B woken
+ *                                         begin again: finds A's cluster,
+ *                                         COPIED, and writes in place
+ */
+#include "qcow2_int.h"
+#include "util/plant.h"
+
+/* Clusters or ranges that may wait to be freed before a flush is forced. */
+#define MAX_FREES          1024
+#define MAX_FREES_CLUSTERS 65536
+
+/* ---- requests in flight ---- */
+
+Qcow2InFlight *qcow2_in_flight_clip(Qcow2State *s, uint64_t start,
+                                    uint64_t *end, bool exclusive)
+{
+    for (GList *l = s->in_flight.head; l; l = l->next) {
+        Qcow2InFlight *r = l->data;
+
+        if ((!exclusive && !r->exclusive) || r->end <= start ||
+            r->start >= *end) {
+            continue;
+        }
+        if (r->start <= start) {
+            return r;
+        }
+        *end = r->start;
+    }
+    return NULL;
+}
+
+void qcow2_in_flight_add(Qcow2State *s, Qcow2InFlight *r, uint64_t start,
+                         uint64_t end, bool exclusive)
+{
+    *r = (Qcow2InFlight) { .start = start, .end = end,
+                           .exclusive = exclusive };
+    r->link.data = r;
+    co_queue_init(&r->waiters);
+    g_queue_push_tail_link(&s->in_flight, &r->link);
+}
+
+void qcow2_in_flight_remove(Qcow2State *s, Qcow2InFlight *r)
+{
+    g_queue_unlink(&s->in_flight, &r->link);
+    co_queue_restart_all(&r->waiters);
+}
+
+static uint64_t cluster_start(const Qcow2State *s, uint64_t offset)
+{
+    return ROUND_DOWN(offset, s->cluster_size);
+}
+
+static uint64_t cluster_end(const Qcow2State *s, uint64_t offset)
+{
+    return ROUND_UP(offset, s->cluster_size);
+}
+
+/* ---- reading ---- */
+
+/* What is below this layer, which ends with the disk: vmstate is never there
+ * nor is a longer backing file. */
+static int coroutine_fn read_backing(Qcow2State *s, uint64_t guest_offset,
+                                     QEMUIOVector *qiov, size_t qiov_offset,
+                                     uint64_t bytes)
+    EXCLUDES(s->lock)
+{
+    uint64_t size = s->hdr.size;
+    uint64_t n = guest_offset < size ? MIN(bytes, size - guest_offset) : 0;
+    QEMUIOVector part;
+    int ret;
+
+    if (!s->bs->backing) {
+        n = 0;
+    }
+    if (n < bytes) {
+        qemu_iovec_memset(qiov, qiov_offset + n, 0, bytes - n);
+    }
+    if (!n) {
+        return 0;
+    }
+    qemu_iovec_init_slice(&part, qiov, qiov_offset, n);
+    BLKDBG_EVENT(s->bs->file, BLKDBG_READ_BACKING_AIO);
+    ret = bdrv_co_preadv(s->bs->backing, guest_offset, n, &part, 0);
+    qemu_iovec_destroy(&part);
+    return ret;
+}
+
+int coroutine_fn qcow2_read_mapping(Qcow2State *s, uint64_t guest_offset,
+                                    const Qcow2Mapping *m,
+                                    QEMUIOVector *qiov, size_t qiov_offset,
+                                    uint64_t bytes)
+{
+    QEMUIOVector part;
+    int ret;
+
+    switch (m->type) {
+    case QCOW2_CLUSTER_UNALLOCATED:
+        return read_backing(s, guest_offset, qiov, qiov_offset, bytes);
+    case QCOW2_CLUSTER_ZERO_PLAIN:
+    case QCOW2_CLUSTER_ZERO_ALLOC:
+        qemu_iovec_memset(qiov, qiov_offset, 0, bytes);
+        return 0;
+    case QCOW2_CLUSTER_COMPRESSED:
+        return -ENOTSUP;
+    case QCOW2_CLUSTER_NORMAL:
+        break;
+    }
+    BLKDBG_EVENT(s->bs->file, BLKDBG_READ_AIO);
+    if (!qiov_offset && bytes == qiov->size) {
+        return bdrv_co_preadv(s->bs->file, m->host_offset, bytes, qiov, 0);
+    }
+    qemu_iovec_init_slice(&part, qiov, qiov_offset, bytes);
+    ret = bdrv_co_preadv(s->bs->file, m->host_offset, bytes, &part, 0);
+    qemu_iovec_destroy(&part);
+    return ret;
+}
+
+/* Look up a piece and keep its mapping from changing. */
+static int coroutine_fn read_begin(Qcow2State *s, uint64_t guest_offset,
+                                   uint64_t bytes, Qcow2Mapping *m,
+                                   Qcow2InFlight *range)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    uint64_t start = cluster_start(s, guest_offset);
+    Qcow2InFlight *other;
+    uint64_t end;
+
+    do {
+        int ret = qcow2_map(s, &s->l1, guest_offset, bytes, m);
+
+        if (ret < 0) {
+            return ret;
+        }
+        end = cluster_end(s, guest_offset + m->bytes);
+        other = qcow2_in_flight_clip(s, start, &end, false);
+        if (other) {
+            co_queue_wait(&other->waiters, &s->lock); /* K3: look again */
+        }
+    } while (other);
+    m->bytes = MIN(m->bytes, end - guest_offset);
+    qcow2_in_flight_add(s, range, start, end, false);
+    return 0;
+}
+
+int coroutine_fn qcow2_read_range(Qcow2State *s, uint64_t guest_offset,
+                                  uint64_t bytes, QEMUIOVector *qiov,
+                                  size_t qiov_offset)
+{
+    uint64_t done = 0;
+    int ret = 0;
+
+    co_mutex_lock(&s->lock);
+    while (done < bytes && ret == 0) {
+        Qcow2InFlight range;
+        Qcow2Mapping m;
+
+        ret = read_begin(s, guest_offset + done, bytes - done, &m, &range);
+        if (ret < 0) {
+            break;
+        }
+        if (!PLANTED(S1_LOCK_ACROSS_DATA)) {
+            co_mutex_unlock(&s->lock);
+        }
+        ret = qcow2_read_mapping(s, guest_offset + done, &m, qiov,
+                                 qiov_offset + done, m.bytes);
+        if (!PLANTED(S1_LOCK_ACROSS_DATA)) {
+            co_mutex_lock(&s->lock);
+        }
+        qcow2_in_flight_remove(s, &range);
+        done += m.bytes;
+    }
+    co_mutex_unlock(&s->lock);
+    return ret;
+}
+
+/* ---- writing: begin ---- */
+
+/* One piece of a guest write. */
+typedef struct Qcow2Write {
+    Qcow2InFlight range;    /* whole clusters around the bytes */
+    Qcow2Mapping old;       /* as it was when the range became ours */
+    uint64_t guest_offset;
+    uint64_t bytes;
+    uint64_t host_offset;   /* of range.start */
+    bool link;              /* L2 entries change when the data is written */
+    bool new_clusters;      /* host clusters are ours until linked */
+} Qcow2Write;
+
+static bool in_place(const Qcow2Mapping *m)
+{
+    return m->type == QCOW2_CLUSTER_NORMAL && m->copied;
+}
+
+/* Look up, wait for others, and enter s->in_flight. */
+static int coroutine_fn write_claim(Qcow2State *s, Qcow2Write *w)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    uint64_t start = cluster_start(s, w->guest_offset);
+    Qcow2InFlight *other = NULL;
+    uint64_t end;
+
+    do {
+        int ret = 0;
+
+        if (!PLANTED(S1_STALE_MAPPING) || !other) {
+            ret = qcow2_map(s, &s->l1, w->guest_offset, w->bytes, &w->old);
+        }
+        if (ret < 0) {
+            return ret;
+        }
+        end = cluster_end(s, w->guest_offset + w->old.bytes);
+        other = qcow2_in_flight_clip(s, start, &end, !in_place(&w->old));
+        if (PLANTED(S1_NO_DEPENDENCY_WAIT)) {
+            other = NULL;
+        }
+        if (other) {
+            co_queue_wait(&other->waiters, &s->lock); /* K3: look again */
+        }
+    } while (other);
+    w->link = !in_place(&w->old);
+    w->bytes = MIN(w->old.bytes, end - w->guest_offset);
+    qcow2_in_flight_add(s, &w->range, start, end, w->link);
+    return 0;
+}
+
+/* Find out where the data goes; w->range is ours. */
+static int coroutine_fn write_place(Qcow2State *s, Qcow2Write *w)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    Qcow2InFlight *r = &w->range;
+    uint64_t nb = (r->end - r->start) >> s->cluster_bits;
+    int ret;
+
+    if (w->old.type == QCOW2_CLUSTER_COMPRESSED) {
+        return -ENOTSUP;
+    }
+    w->host_offset = w->old.host_offset - (w->guest_offset - r->start);
+    if (w->link) {
+        ret = qcow2_ensure_l2(s, w->guest_offset);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    if (w->link && !(w->old.type == QCOW2_CLUSTER_ZERO_ALLOC &&
+                     w->old.copied)) {
+        ret = qcow2_alloc_run(s, nb, &w->host_offset, &nb);
+        if (ret < 0) {
+            return ret;
+        }
+        w->new_clusters = true;
+        r->end = r->start + (nb << s->cluster_bits);
+        w->bytes = MIN(w->bytes, r->end - w->guest_offset);
+    }
+    return qcow2_check_overlap(s, 0, w->host_offset,
+                               nb << s->cluster_bits);
+}
+
+/* The range is done; @ret says how. */
+static int coroutine_fn write_leave(Qcow2State *s, Qcow2Write *w, int ret)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    if (ret < 0 && w->new_clusters) {
+        qcow2_unalloc(s, w->host_offset,
+                      (w->range.end - w->range.start) >> s->cluster_bits);
+    }
+    qcow2_in_flight_remove(s, &w->range);
+    return ret;
+}
+
+static int coroutine_fn write_begin(Qcow2State *s, Qcow2Write *w)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    int ret = qcow2_check_writable(s);
+
+    ret = ret < 0 ? ret : write_claim(s, w);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = write_place(s, w);
+    return ret < 0 ? write_leave(s, w, ret) : 0;
+}
+
+/* ---- writing: data ---- */
+
+/* Old contents of [@guest_offset, + @bytes), in one cluster of our range. */
+static int coroutine_fn cow_read(Qcow2State *s, const Qcow2Write *w,
+                                 uint64_t guest_offset, uint8_t *buf,
+                                 uint64_t bytes)
+    EXCLUDES(s->lock)
+{
+    Qcow2Mapping m;
+    QEMUIOVector qiov;
+    int ret;
+
+    if (!bytes) {
+        return 0;
+    }
+    co_mutex_lock(&s->lock);
+    ret = qcow2_map(s, &s->l1, guest_offset, bytes, &m);
+    co_mutex_unlock(&s->lock);
+    if (ret < 0) {
+        return ret;
+    }
+    assert(m.bytes == bytes);
+    qemu_iovec_init_buf(&qiov, buf, bytes);
+    if (m.type == QCOW2_CLUSTER_NORMAL) {
+        BLKDBG_EVENT(s->bs->file, BLKDBG_COW_READ);
+    }
+    return qcow2_read_mapping(s, guest_offset, &m, &qiov, 0, bytes);
+}
+
+/* Guest data with what surrounds it in its clusters, as one write. */
+static int coroutine_fn write_merged(Qcow2State *s, Qcow2Write *w,
+                                     QEMUIOVector *qiov, size_t qiov_offset)
+    EXCLUDES(s->lock)
+{
+    uint64_t start = w->range.start, end = w->range.end;
+    uint64_t tail_start = w->guest_offset + w->bytes;
+    uint64_t head = w->guest_offset - start, tail = end - tail_start;
+    uint8_t *buf = blk_try_memalign(head + tail);
+    QEMUIOVector all;
+    int ret;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    ret = cow_read(s, w, start, buf, head);
+    ret = ret < 0 ? ret : cow_read(s, w, tail_start, buf + head, tail);
+    if (ret == 0) {
+        qemu_iovec_init(&all, qiov->niov + 2);
+        if (head) {
+            qemu_iovec_add(&all, buf, head);
+        }
+        qemu_iovec_concat(&all, qiov, qiov_offset, w->bytes);
+        if (tail) {
+            qemu_iovec_add(&all, buf + head, tail);
+        }
+        BLKDBG_EVENT(s->bs->file, BLKDBG_COW_WRITE);
+        ret = bdrv_co_pwritev(s->bs->file, w->host_offset, end - start, &all,
+                              0);
+        qemu_iovec_destroy(&all);
+    }
+    free(buf);
+    return ret;
+}
+
+static int coroutine_fn write_data(Qcow2State *s, Qcow2Write *w,
+                                   QEMUIOVector *qiov, size_t qiov_offset)
+    EXCLUDES(s->lock)
+{
+    uint64_t head = w->guest_offset - w->range.start;
+    QEMUIOVector part;
+    int ret;
+
+    if (w->link && w->bytes != w->range.end - w->range.start) {
+        return write_merged(s, w, qiov, qiov_offset);
+    }
+    BLKDBG_EVENT(s->bs->file, BLKDBG_WRITE_AIO);
+    if (!qiov_offset && w->bytes == qiov->size) {
+        return bdrv_co_pwritev(s->bs->file, w->host_offset + head, w->bytes,
+                               qiov, 0);
+    }
+    qemu_iovec_init_slice(&part, qiov, qiov_offset, w->bytes);
+    ret = bdrv_co_pwritev(s->bs->file, w->host_offset + head, w->bytes, &part,
+                          0);
+    qemu_iovec_destroy(&part);
+    return ret;
+}
+
+/* ---- writing: finish ---- */
+
+/* Put the host clusters into the map. Nothing of ours is lost on failure. */
+static int coroutine_fn write_link(Qcow2State *s, Qcow2Write *w)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    uint64_t nb = (w->range.end - w->range.start) >> s->cluster_bits;
+    Qcow2CacheEntry *e;
+    unsigned index;
+    int ret;
+
+    ret = qcow2_get_slice(s, &s->l1, w->range.start, &e, &index);
+    if (ret < 0) {
+        return ret;
+    }
+    assert(e); /* qcow2_ensure_l2() made it */
+    for (uint64_t i = 0; i < nb; i++) {
+        uint8_t *p = e->data + (index + i) * 8;
+        uint64_t old = qcow2_get64(p);
+        uint64_t host = w->host_offset + (i << s->cluster_bits);
+
+        if (host != (old & QCOW2_OFFSET_MASK)) {
+            qcow2_free_entry(s, old, false); /* R3 */
+        }
+        qcow2_put64(p, host | QCOW2_COPIED);
+    }
+    qcow2_cache_mark_dirty(s, s->l2_cache, e);
+    qcow2_cache_put(s, s->l2_cache, e);
+    s->need_barrier = true; /* R1, R2 */
+    return 0;
+}
+
+/* The fault of S1_LINK_UNLOCKED: the second half runs beside the lock. */
+static int coroutine_fn link_unlocked(Qcow2State *s, Qcow2Write *w) NO_TSA
+{
+    return write_link(s, w);
+}
+
+static int coroutine_fn write_finish(Qcow2State *s, Qcow2Write *w, int ret)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    if (ret == 0 && w->link && !PLANTED(S1_LINK_UNLOCKED)) {
+        ret = write_link(s, w);
+    }
+    ret = write_leave(s, w, ret);
+    if (s->frees->len > MAX_FREES || s->frees_clusters > MAX_FREES_CLUSTERS) {
+        (void)qcow2_flush_metadata(s); /* the next flush reports it */
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_write_range(Qcow2State *s, uint64_t guest_offset,
+                                   uint64_t bytes, QEMUIOVector *qiov)
+{
+    uint64_t done = 0;
+    int ret = 0;
+
+    co_mutex_lock(&s->lock);
+    while (done < bytes && ret == 0) {
+        Qcow2Write w = { .guest_offset = guest_offset + done,
+                         .bytes = bytes - done };
+
+        ret = write_begin(s, &w);
+        if (ret < 0) {
+            break;
+        }
+        if (!PLANTED(S1_LOCK_ACROSS_DATA)) {
+            co_mutex_unlock(&s->lock);
+        }
+        ret = write_data(s, &w, qiov, done);
+        if (PLANTED(S1_LINK_UNLOCKED) && ret == 0 && w.link) {
+            ret = link_unlocked(s, &w);
+        }
+        if (!PLANTED(S1_LOCK_ACROSS_DATA)) {
+            co_mutex_lock(&s->lock);
+        }
+        ret = write_finish(s, &w, ret);
+        done += w.bytes;
+    }
+    co_mutex_unlock(&s->lock);
+    return ret;
+}

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Cache of L2 slices and refcount blocks.
+ *
+ * It owns the buffers and knows which host table is in which. An entry is
+ *
+ *   empty --get()--> loading --read done--> valid --victim()--> empty
+ *                       \--read failed, or discard()--> empty
+ *
+ * and, when valid, clean or dirty (mark_dirty(), write()). All of it is
+ * guarded by s->lock. A miss drops the lock while it reads (K2); those who
+ * want the same table meanwhile wait on the entry's queue with a pin, so that
+ * it cannot be reused before they have run. Writes keep the lock: nobody can
+ * change a buffer that is on its way to the disk.
+ *
+ * Order between the caches is in writeback.c: a dirty L2 slice leaves only
+ * behind qcow2_barrier() (R1, R2). Refcount blocks may be written at any time,
+ * because increments may be early and decrements are applied late (R3).
+ */
+#include "qcow2_int.h"
+#include "util/plant.h"
+
+/* Largest write that neighbouring dirty entries are merged into. */
+#define MERGE_BYTES (1024 * 1024)
+
+struct Qcow2Cache {
+    Qcow2CacheKind kind;
+    size_t entry_size;
+    unsigned nb_entries;
+    unsigned nb_dirty;
+    Qcow2CacheEntry *entries;
+    GHashTable *by_offset;   /* &entry->offset -> entry */
+    GQueue lru;              /* most recently used first */
+    CoQueue room;            /* until an entry can be evicted */
+};
+
+Qcow2Cache *qcow2_cache_new(Qcow2CacheKind kind, unsigned nb_entries,
+                            size_t entry_size)
+{
+    Qcow2Cache *c = g_new0(Qcow2Cache, 1);
+
+    c->kind = kind;
+    c->entry_size = entry_size;
+    c->nb_entries = nb_entries;
+    c->entries = g_new0(Qcow2CacheEntry, nb_entries);
+    c->by_offset = g_hash_table_new(g_int64_hash, g_int64_equal);
+    g_queue_init(&c->lru);
+    co_queue_init(&c->room);
+    for (unsigned i = 0; i < nb_entries; i++) {
+        Qcow2CacheEntry *e = &c->entries[i];
+
+        co_queue_init(&e->waiters);
+        e->lru.data = e;
+        g_queue_push_tail_link(&c->lru, &e->lru);
+    }
+    return c;
+}
+
+void qcow2_cache_free(Qcow2Cache *c)
+{
+    if (!c) {
+        return;
+    }
+    for (unsigned i = 0; i < c->nb_entries; i++) {
+        assert(!c->entries[i].pins && !c->entries[i].loading);
+        free(c->entries[i].data);
+    }
+    g_hash_table_unref(c->by_offset);
+    g_free(c->entries);
+    g_free(c);
+}
+
+bool qcow2_cache_is_dirty(const Qcow2Cache *c)
+{
+    return c->nb_dirty != 0;
+}
+
+unsigned qcow2_cache_busy(const Qcow2Cache *c)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < c->nb_entries; i++) {
+        n += c->entries[i].pins || c->entries[i].loading;
+    }
+    return n;
+}
+
+static void set_clean(Qcow2Cache *c, Qcow2CacheEntry *e)
+{
+    if (e->dirty) {
+        e->dirty = false;
+        c->nb_dirty--;
+    }
+}
+
+static void forget(Qcow2Cache *c, Qcow2CacheEntry *e)
+{
+    set_clean(c, e);
+    if (e->offset) {
+        g_hash_table_remove(c->by_offset, &e->offset);
+        e->offset = 0;
+    }
+}
+
+static void unpin(Qcow2Cache *c, Qcow2CacheEntry *e)
+{
+    assert(e->pins > 0);
+    if (--e->pins == 0) {
+        co_queue_next(&c->room);
+    }
+}
+
+static void touch(Qcow2Cache *c, Qcow2CacheEntry *e)
+{
+    g_queue_unlink(&c->lru, &e->lru);
+    g_queue_push_head_link(&c->lru, &e->lru);
+}
+
+/* ---- writing ---- */
+
+static int by_offset(const void *a, const void *b)
+{
+    const Qcow2CacheEntry *x = *(Qcow2CacheEntry *const *)a;
+    const Qcow2CacheEntry *y = *(Qcow2CacheEntry *const *)b;
+
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* Write @n entries that follow each other in the file. */
+static int coroutine_fn write_run(Qcow2State *s, Qcow2Cache *c,
+                                  Qcow2CacheEntry **run, unsigned n)
+    REQUIRES(s->lock)
+{
+    bool l2 = c->kind == QCOW2_CACHE_L2;
+    uint64_t bytes = (uint64_t)n * c->entry_size;
+    QEMUIOVector qiov;
+    int ret;
+
+    ret = qcow2_check_overlap(s, l2 ? QCOW2_OL_ACTIVE_L2
+                                    : QCOW2_OL_REFCOUNT_BLOCK,
+                              run[0]->offset, bytes);
+    if (ret < 0) {
+        return ret;
+    }
+    qemu_iovec_init(&qiov, n);
+    for (unsigned i = 0; i < n; i++) {
+        qemu_iovec_add(&qiov, run[i]->data, c->entry_size);
+    }
+    BLKDBG_EVENT(s->bs->file, l2 ? BLKDBG_L2_UPDATE
+                                 : BLKDBG_REFBLOCK_UPDATE_PART);
+    ret = bdrv_co_pwritev(s->bs->file, run[0]->offset, bytes, &qiov, 0);
+    qemu_iovec_destroy(&qiov);
+    if (ret < 0) {
+        return ret;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        set_clean(c, run[i]);
+    }
+    return 0;
+}
+
+int coroutine_fn qcow2_cache_write(Qcow2State *s, Qcow2Cache *c)
+{
+    g_autofree Qcow2CacheEntry **dirty = NULL;
+    unsigned max = MAX(MERGE_BYTES / c->entry_size, 1);
+    unsigned n = 0;
+    int ret = 0;
+
+    if (!c->nb_dirty) {
+        return 0;
+    }
+    ret = qcow2_check_writable(s);
+    if (ret < 0) {
+        return ret;
+    }
+    dirty = g_new(Qcow2CacheEntry *, c->nb_dirty);
+    for (unsigned i = 0; i < c->nb_entries; i++) {
+        if (c->entries[i].dirty) {
+            dirty[n++] = &c->entries[i];
+        }
+    }
+    qsort(dirty, n, sizeof(*dirty), by_offset);
+    for (unsigned i = 0, k; i < n && ret >= 0; i += k) {
+        for (k = 1; i + k < n && k < max; k++) {
+            if (dirty[i + k]->offset !=
+                dirty[i]->offset + (uint64_t)k * c->entry_size) {
+                break;
+            }
+        }
+        ret = write_run(s, c, dirty + i, k);
+    }
+    return ret;
+}
+
+/* ---- finding room ---- */
+
+static Qcow2CacheEntry *oldest_idle(Qcow2Cache *c)
+{
+    for (GList *l = c->lru.tail; l; l = l->prev) {
+        Qcow2CacheEntry *e = l->data;
+
+        if (!e->pins && !e->loading) {
+            return e;
+        }
+    }
+    return NULL;
+}
+
+/*
+ * Take an entry out of use. Dirty ones are written first, all of them, so that
+ * one barrier serves many. Returns 0 with an empty entry and the lock held all
+ * the time, -EAGAIN after waiting for one, or -errno.
+ */
+static int coroutine_fn victim(Qcow2State *s, Qcow2Cache *c,
+                               Qcow2CacheEntry **ret)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    Qcow2CacheEntry *e = oldest_idle(c);
+    int r;
+
+    if (!e) {
+        co_queue_wait(&c->room, &s->lock);
+        return -EAGAIN;
+    }
+    if (e->dirty) {
+        /* R1, R2 */
+        r = c->kind == QCOW2_CACHE_L2 ? qcow2_barrier(s) : 0;
+        r = r < 0 ? r : qcow2_cache_write(s, c);
+        if (r < 0) {
+            co_queue_next(&c->room); /* somebody else may be luckier */
+            return r;
+        }
+    }
+    forget(c, e);
+    if (!e->data) {
+        e->data = blk_try_memalign(c->entry_size);
+        if (!e->data) {
+            return -ENOMEM;
+        }
+    }
+    *ret = e;
+    return 0;
+}
+
+static void adopt(Qcow2Cache *c, Qcow2CacheEntry *e, uint64_t offset)
+{
+    e->offset = offset;
+    e->error = 0;
+    e->pins++;
+    g_hash_table_insert(c->by_offset, &e->offset, e);
+    touch(c, e);
+}
+
+/* ---- getting ---- */
+
+/* Read @e, which is ours and empty. Drops the lock for the read (K2). */
+static int coroutine_fn load(Qcow2State *s, Qcow2Cache *c,
+                             Qcow2CacheEntry *e, uint64_t offset)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    int ret;
+
+    adopt(c, e, offset);
+    e->loading = true;
+    if (!PLANTED(S1_MISSES_SERIALIZE)) {
+        co_mutex_unlock(&s->lock);
+    }
+    BLKDBG_EVENT(s->bs->file, c->kind == QCOW2_CACHE_L2
+                              ? BLKDBG_L2_LOAD : BLKDBG_REFBLOCK_LOAD);
+    ret = bdrv_co_pread(s->bs->file, offset, c->entry_size, e->data, 0);
+    if (!PLANTED(S1_MISSES_SERIALIZE)) {
+        co_mutex_lock(&s->lock);
+    }
+    e->loading = false;
+    if (ret < 0) {
+        forget(c, e);
+    } else if (e->offset != offset) {
+        ret = -EAGAIN; /* discarded meanwhile: the bytes may be old */
+    }
+    e->error = ret;
+    co_queue_restart_all(&e->waiters);
+    if (ret < 0) {
+        unpin(c, e);
+    }
+    return ret;
+}
+
+/* Wait until somebody else's load of @e is over; @e is pinned on success. */
+static int coroutine_fn join(Qcow2State *s, Qcow2Cache *c,
+                             Qcow2CacheEntry *e)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    e->pins++; /* the entry stays ours to look at */
+    while (e->loading) {
+        co_queue_wait(&e->waiters, &s->lock);
+    }
+    if (e->error < 0) {
+        int ret = e->error;
+
+        unpin(c, e);
+        return ret;
+    }
+    return 0;
+}
+
+int coroutine_fn qcow2_cache_get(Qcow2State *s, Qcow2Cache *c,
+                                 uint64_t offset, Qcow2CacheEntry **ret)
+{
+    Qcow2CacheEntry *e;
+    int r;
+
+    do {
+        e = g_hash_table_lookup(c->by_offset, &offset);
+        if (!e) {
+            r = victim(s, c, &e);
+            r = r < 0 ? r : load(s, c, e, offset);
+        } else if (e->loading) {
+            r = join(s, c, e);
+            if (r == 0 && e->offset != offset) {
+                unpin(c, e);
+                r = -EAGAIN;
+            }
+        } else {
+            e->pins++;
+            touch(c, e);
+            r = 0;
+        }
+    } while (r == -EAGAIN);
+    if (r < 0) {
+        return r;
+    }
+    *ret = e;
+    return 0;
+}
+
+void qcow2_cache_put(Qcow2State *s, Qcow2Cache *c, Qcow2CacheEntry *e)
+{
+    unpin(c, e);
+}
+
+void qcow2_cache_mark_dirty(Qcow2State *s, Qcow2Cache *c, Qcow2CacheEntry *e)
+{
+    assert(e->pins > 0 && e->offset && !e->loading);
+    if (!e->dirty) {
+        e->dirty = true;
+        c->nb_dirty++;
+    }
+}
+
+void qcow2_cache_discard(Qcow2State *s, Qcow2Cache *c, uint64_t offset,
+                         uint64_t bytes)
+{
+    for (uint64_t o = offset; o < offset + bytes; o += c->entry_size) {
+        Qcow2CacheEntry *e = g_hash_table_lookup(c->by_offset, &o);
+
+        if (e) {
+            forget(c, e); /* a load in progress notices: see load() */
+        }
+    }
+}

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From guest offset to host offset: L1 and L2 lookup, new L2 tables, L1
+ * growth.
+ *
+ * A lookup returns a plain mapping and forgets the tables it came from (K3).
+ * Entries are checked on the way (R7).
+ *
+ * The active L1 table is changed in memory and written by the next
+ * qcow2_write_map(). A new L2 table (zeroes, or a copy of one that a snapshot
+ * shares) is written to its place at once and becomes durable by the barrier
+ * that precedes that L1 write (R4). The copy keeps each path's reference to
+ * the clusters under it, so only the old table's own refcount drops, later
+ * (R3).
+ */
+#include "qcow2_int.h"
+
+/* ---- entries ---- */
+
+Qcow2ClusterType qcow2_entry_type(uint64_t entry)
+{
+    if (entry & QCOW2_COMPRESSED) {
+        return QCOW2_CLUSTER_COMPRESSED;
+    }
+    if (entry & QCOW2_ZERO) {
+        return entry & QCOW2_OFFSET_MASK ? QCOW2_CLUSTER_ZERO_ALLOC
+                                         : QCOW2_CLUSTER_ZERO_PLAIN;
+    }
+    return entry & QCOW2_OFFSET_MASK ? QCOW2_CLUSTER_NORMAL
+                                     : QCOW2_CLUSTER_UNALLOCATED;
+}
+
+void qcow2_entry_compressed(const Qcow2State *s, uint64_t entry,
+                            uint64_t *ret_offset, uint64_t *ret_bytes)
+{
+    unsigned x = 70 - s->cluster_bits;
+    uint64_t offset = entry & ((1ULL << x) - 1);
+    uint64_t sectors = (entry & (QCOW2_COMPRESSED - 1)) >> x;
+
+    *ret_offset = offset & (QCOW2_MAX_HOST_OFFSET - 1);
+    *ret_bytes = (sectors + 1) * 512 - (offset & 511);
+}
+
+/* R7: an entry that no driver writes. */
+static int coroutine_fn check_entry(Qcow2State *s, uint64_t entry,
+                                    uint64_t guest_offset)
+    REQUIRES(s->lock)
+{
+    if (entry & QCOW2_COMPRESSED) {
+        return 0;
+    }
+    if ((entry & QCOW2_ZERO) && s->hdr.version < 3) {
+        return qcow2_corruption(s, "zero flag in a version 2 image (guest "
+                                "offset %#" PRIx64 ")", guest_offset);
+    }
+    if (!IS_ALIGNED(entry & QCOW2_OFFSET_MASK, s->cluster_size)) {
+        return qcow2_corruption(s, "data cluster of guest offset %#" PRIx64
+                                " is at unaligned host offset %#" PRIx64,
+                                guest_offset,
+                                (uint64_t)(entry & QCOW2_OFFSET_MASK));
+    }
+    return 0;
+}
+
+/* L1 entry of @guest_offset, 0 beyond the table. */
+static uint64_t l1_entry(const Qcow2State *s, const Qcow2Table *l1,
+                         uint64_t guest_offset)
+{
+    uint64_t i = guest_offset >> (s->cluster_bits + s->l2_bits);
+
+    return i < l1->size ? l1->entries[i] : 0;
+}
+
+int coroutine_fn qcow2_get_slice(Qcow2State *s, const Qcow2Table *l1,
+                                 uint64_t guest_offset, Qcow2CacheEntry **ret,
+                                 unsigned *ret_index)
+{
+    uint64_t cluster = guest_offset >> s->cluster_bits;
+    uint64_t index = cluster & ((1ULL << s->l2_bits) - 1);
+    uint64_t slice = index >> s->l2_slice_bits << s->l2_slice_bits;
+
+    for (;;) {
+        uint64_t entry = l1_entry(s, l1, guest_offset);
+        uint64_t table = entry & QCOW2_OFFSET_MASK;
+        Qcow2CacheEntry *e;
+        int r;
+
+        if (!table) {
+            *ret = NULL;
+            return 0;
+        }
+        if (!IS_ALIGNED(table, s->cluster_size)) {
+            return qcow2_corruption(s, "L2 table of guest offset %#" PRIx64
+                                    " is at unaligned host offset %#" PRIx64,
+                                    guest_offset, table);
+        }
+        r = qcow2_cache_get(s, s->l2_cache, table + slice * 8, &e);
+        if (r < 0) {
+            return r;
+        }
+        if ((l1_entry(s, l1, guest_offset) & QCOW2_OFFSET_MASK) == table) {
+            *ret = e;
+            *ret_index = index - slice;
+            return 0;
+        }
+        qcow2_cache_put(s, s->l2_cache, e); /* K3: replaced meanwhile */
+    }
+}
+
+/* ---- lookup ---- */
+
+/* How many of @max entries from @p on continue what the first one says. */
+static uint64_t count_run(const Qcow2State *s, const uint8_t *p,
+                          uint64_t max)
+{
+    uint64_t first = qcow2_get64(p);
+    Qcow2ClusterType type = qcow2_entry_type(first);
+    bool placed = type == QCOW2_CLUSTER_NORMAL ||
+                  type == QCOW2_CLUSTER_ZERO_ALLOC;
+    uint64_t n = 1;
+
+    if (type == QCOW2_CLUSTER_COMPRESSED) {
+        return 1;
+    }
+    for (; n < max; n++) {
+        uint64_t entry = qcow2_get64(p + n * 8);
+
+        if (qcow2_entry_type(entry) != type) {
+            break;
+        }
+        if (placed && ((entry ^ first) & QCOW2_COPIED ||
+                       (entry & QCOW2_OFFSET_MASK) !=
+                       (first & QCOW2_OFFSET_MASK) +
+                       (n << s->cluster_bits))) {
+            break;
+        }
+    }
+    return n;
+}
+
+int coroutine_fn qcow2_map(Qcow2State *s, const Qcow2Table *l1,
+                           uint64_t guest_offset, uint64_t bytes,
+                           Qcow2Mapping *ret)
+{
+    uint64_t in_cluster = guest_offset & (s->cluster_size - 1);
+    uint64_t max = DIV_ROUND_UP(in_cluster + MIN(bytes, INT64_MAX),
+                                s->cluster_size);
+    uint64_t entry = 0, n;
+    Qcow2CacheEntry *e;
+    unsigned index;
+    int r;
+
+    r = qcow2_get_slice(s, l1, guest_offset, &e, &index);
+    if (r < 0) {
+        return r;
+    }
+    n = MIN(max, qcow2_slice_left(s, guest_offset));
+    if (e) {
+        entry = qcow2_get64(e->data + index * 8);
+        n = count_run(s, e->data + index * 8, n);
+        qcow2_cache_put(s, s->l2_cache, e);
+    }
+    r = check_entry(s, entry, guest_offset);
+    if (r < 0) {
+        return r;
+    }
+    ret->type = qcow2_entry_type(entry);
+    ret->copied = entry & QCOW2_COPIED;
+    ret->host_offset = (entry & QCOW2_OFFSET_MASK) + in_cluster;
+    ret->bytes = MIN((n << s->cluster_bits) - in_cluster, bytes);
+    return 0;
+}
+
+/* ---- L1 growth ---- */
+
+/* The part that must not be interleaved: write, switch, replace. */
+static int coroutine_fn switch_l1(Qcow2State *s, uint64_t offset,
+                                  uint32_t size)
+    REQUIRES(s->lock)
+{
+    Qcow2Header h = s->hdr;
+    Qcow2Table t, old = s->l1;
+    int ret;
+
+    ret = qcow2_table_init(&t, offset, size);
+    if (ret < 0) {
+        return ret;
+    }
+    if (old.size) {
+        memcpy(t.entries, old.entries, old.size * sizeof(uint64_t));
+    }
+    ret = qcow2_table_write_new(s, offset, t.entries, size,
+                                BLKDBG_L1_GROW_WRITE_TABLE);
+    s->need_barrier = true;
+    ret = ret < 0 ? ret : qcow2_barrier(s); /* R1, R4 */
+    if (ret == 0) {
+        BLKDBG_EVENT(s->bs->file, BLKDBG_L1_GROW_ACTIVATE_TABLE);
+        h.l1_size = size;
+        h.l1_table_offset = offset;
+        ret = qcow2_header_update(s, &h);
+    }
+    if (ret < 0) {
+        qcow2_table_cleanup(&t);
+        return ret;
+    }
+    s->l1 = t;
+    qcow2_defer_free(s, old.offset,
+                     DIV_ROUND_UP((uint64_t)old.size * 8, s->cluster_size),
+                     false);
+    qcow2_table_cleanup(&old);
+    return 0;
+}
+
+int coroutine_fn qcow2_grow_l1(Qcow2State *s, uint64_t min_size)
+{
+    uint64_t size = MAX(min_size, s->l1.size + s->l1.size / 2);
+    uint64_t nb, offset;
+    int ret;
+
+    if (min_size > QCOW2_MAX_L1_ENTRIES) {
+        return -EFBIG;
+    }
+    while (s->l1_growing) {
+        co_queue_wait(&s->l1_growing_queue, &s->lock);
+    }
+    if (min_size <= s->l1.size) {
+        return 0;
+    }
+    size = MIN(size, QCOW2_MAX_L1_ENTRIES);
+    nb = DIV_ROUND_UP(size * 8, s->cluster_size);
+    s->l1_growing = true;
+    BLKDBG_EVENT(s->bs->file, BLKDBG_L1_GROW_ALLOC_TABLE);
+    ret = qcow2_alloc_contiguous(s, nb, &offset);
+    if (ret == 0) {
+        ret = switch_l1(s, offset, size);
+        if (ret < 0 && !s->corrupt) {
+            qcow2_unalloc(s, offset, nb);
+        }
+    }
+    s->l1_growing = false;
+    co_queue_restart_all(&s->l1_growing_queue);
+    return ret;
+}
+
+/* ---- L2 tables ---- */
+
+/* Fill the new table at @offset with zeroes or the contents of @old. */
+static int coroutine_fn write_new_l2(Qcow2State *s, uint64_t offset,
+                                     uint64_t old)
+    REQUIRES(s->lock)
+{
+    uint8_t *buf;
+    int ret;
+
+    ret = qcow2_check_overlap(s, 0, offset, s->cluster_size);
+    if (ret < 0) {
+        return ret;
+    }
+    buf = blk_try_memalign(s->cluster_size);
+    if (!buf) {
+        return -ENOMEM;
+    }
+    memset(buf, 0, s->cluster_size);
+    if (old) {
+        BLKDBG_EVENT(s->bs->file, BLKDBG_L2_ALLOC_COW_READ);
+        ret = bdrv_co_pread(s->bs->file, old, s->cluster_size, buf, 0);
+    }
+    if (ret == 0) {
+        BLKDBG_EVENT(s->bs->file, BLKDBG_L2_ALLOC_WRITE);
+        ret = bdrv_co_pwrite(s->bs->file, offset, s->cluster_size, buf, 0);
+    }
+    free(buf);
+    return ret;
+}
+
+int coroutine_fn qcow2_ensure_l2(Qcow2State *s, uint64_t guest_offset)
+{
+    uint64_t i = guest_offset >> (s->cluster_bits + s->l2_bits);
+    uint64_t entry, old, offset, n;
+    int ret;
+
+    if (i >= s->l1.size) {
+        ret = qcow2_grow_l1(s, i + 1);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    entry = s->l1.entries[i];
+    old = entry & QCOW2_OFFSET_MASK;
+    if (old && (entry & QCOW2_COPIED)) {
+        return 0;
+    }
+    if (!IS_ALIGNED(old, s->cluster_size)) {
+        return qcow2_corruption(s, "L2 table of guest offset %#" PRIx64
+                                " is at unaligned host offset %#" PRIx64,
+                                guest_offset, old);
+    }
+    ret = qcow2_alloc_run(s, 1, &offset, &n);
+    if (ret < 0) {
+        return ret;
+    }
+    if (s->l1.entries[i] != entry) { /* K3: somebody was faster */
+        qcow2_unalloc(s, offset, 1);
+        return 0;
+    }
+    ret = write_new_l2(s, offset, old);
+    if (ret < 0) {
+        qcow2_unalloc(s, offset, 1);
+        return ret;
+    }
+    qcow2_cache_discard(s, s->l2_cache, offset, s->cluster_size);
+    qcow2_table_set(&s->l1, i, offset | QCOW2_COPIED);
+    s->need_barrier = true; /* R1, R4 */
+    qcow2_filter_add(s, offset);
+    if (old) {
+        qcow2_cache_discard(s, s->l2_cache, old, s->cluster_size);
+        qcow2_defer_free(s, old, 1, false); /* R3 */
+    }
+    return 0;
+}

@@ -1,0 +1,513 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Opening and closing: what the header means for us.
+ *
+ * Order: decode the header and its extensions; refuse by name what this driver
+ * cannot do (for a writer, also what it would damage); take the options; load
+ * refcount table, L1 table and snapshot table, all of which have to lie inside
+ * the file; open the backing file; for a writer, clear unknown autoclear bits
+ * before any other write. Nothing is written before everything is known.
+ */
+#include "qcow2_int.h"
+
+#define L2_CACHE_MAX     (32u * 1024 * 1024)
+#define L2_CACHE_ENTRIES 16 /* at least, unless a size was asked for */
+#define CACHE_MIN_L2     2
+#define CACHE_MIN_REF    4
+
+static bool wants_write(const Qcow2State *s)
+{
+    return !s->bs->read_only;
+}
+
+/* ---- features ---- */
+
+static int refuse_unknown(const Qcow2State *s, uint64_t bits, GError **errp)
+{
+    g_autoptr(GString) names = g_string_new(NULL);
+
+    for (unsigned bit = 0; bit < 64; bit++) {
+        const char *name;
+
+        if (!(bits & (1ULL << bit))) {
+            continue;
+        }
+        name = g_hash_table_lookup(s->ext.feature_names,
+                                   GUINT_TO_POINTER(bit));
+        g_string_append(names, names->len ? ", " : "");
+        if (name && *name && g_utf8_validate(name, -1, NULL)) {
+            g_string_append(names, name);
+        } else {
+            g_string_append_printf(names, "incompatible bit %u", bit);
+        }
+    }
+    return set_error(errp, -ENOTSUP, "image has features this driver does "
+                     "not know: %s", names->str);
+}
+
+static int check_incompatible(Qcow2State *s, unsigned flags, GError **errp)
+{
+    uint64_t inc = s->hdr.incompatible_features;
+
+    if (inc & ~QCOW2_INC_KNOWN) {
+        return refuse_unknown(s, inc & ~QCOW2_INC_KNOWN, errp);
+    }
+    if (inc & QCOW2_INC_DATA_FILE) {
+        return set_error(errp, -ENOTSUP, "images with an external data file "
+                         "are not supported");
+    }
+    if (inc & QCOW2_INC_EXTENDED_L2) {
+        return set_error(errp, -ENOTSUP, "images with extended L2 entries "
+                         "are not supported");
+    }
+    if (s->hdr.crypt_method) {
+        return set_error(errp, -ENOTSUP, "encrypted images (%s) are not "
+                         "supported", s->hdr.crypt_method == 1 ? "AES"
+                                                               : "LUKS");
+    }
+    if (!wants_write(s) || (flags & BDRV_O_CHECK)) {
+        return 0;
+    }
+    if (inc & QCOW2_INC_CORRUPT) {
+        return set_error(errp, -EACCES, "image is marked corrupt and can "
+                         "only be opened read-only; repair it with "
+                         "'qemu-img check -r all'");
+    }
+    if (inc & QCOW2_INC_DIRTY) {
+        return set_error(errp, -EACCES, "image was not closed cleanly and "
+                         "its refcounts may be wrong; repair it with "
+                         "'qemu-img check -r all'");
+    }
+    if (s->ext.has_bitmaps) {
+        return set_error(errp, -ENOTSUP, "images with persistent bitmaps "
+                         "can only be opened read-only");
+    }
+    return 0;
+}
+
+/* Autoclear bits say "still true if you know me"; we know none. */
+static int coroutine_fn clear_autoclear(Qcow2State *s, GError **errp)
+{
+    Qcow2Header h = s->hdr;
+    int ret;
+
+    if (!h.autoclear_features || !wants_write(s)) {
+        return 0;
+    }
+    h.autoclear_features = 0;
+    co_mutex_lock(&s->lock);
+    ret = qcow2_header_update(s, &h);
+    co_mutex_unlock(&s->lock);
+    return ret < 0 ? set_error(errp, ret, "cannot update the header: %s",
+                               g_strerror(-ret)) : 0;
+}
+
+/* ---- header ---- */
+
+static int coroutine_fn load_header(Qcow2State *s, unsigned flags,
+                                    GError **errp)
+{
+    uint8_t *buf;
+    uint64_t cs;
+    int ret;
+
+    ret = bdrv_co_pread(s->bs->file, 0, QCOW2_SECTOR, s->hdr_sector, 0);
+    if (ret < 0) {
+        return set_error(errp, ret, "cannot read the header: %s",
+                         g_strerror(-ret));
+    }
+    ret = qcow2_header_decode(s->hdr_sector, QCOW2_SECTOR, &s->hdr, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    cs = 1ULL << s->hdr.cluster_bits;
+    buf = blk_try_memalign(cs);
+    if (!buf) {
+        return set_error(errp, -ENOMEM, "no memory for the header");
+    }
+    ret = bdrv_co_pread(s->bs->file, 0, cs, buf, 0);
+    if (ret < 0) {
+        set_error(errp, ret, "cannot read the header: %s", g_strerror(-ret));
+    } else {
+        ret = qcow2_extensions_decode(buf, cs, &s->hdr, &s->ext, errp);
+    }
+    free(buf);
+    return ret < 0 ? ret : check_incompatible(s, flags, errp);
+}
+
+static void set_geometry(Qcow2State *s)
+{
+    const Qcow2Header *h = &s->hdr;
+
+    s->cluster_bits = h->cluster_bits;
+    s->cluster_size = 1ULL << h->cluster_bits;
+    s->l2_bits = h->cluster_bits - 3;
+    s->refcount_order = h->refcount_order;
+    s->refblock_bits = h->cluster_bits + 3 - h->refcount_order;
+    s->refcount_max = h->refcount_order == 6 ? UINT64_MAX
+                      : (1ULL << (1u << h->refcount_order)) - 1;
+}
+
+/* ---- options ---- */
+
+typedef struct CacheSizes {
+    uint64_t l2, ref, total, entry, need;
+} CacheSizes;
+
+static int split_total(const Qcow2State *s, CacheSizes *c, GError **errp)
+{
+    uint64_t min_ref = CACHE_MIN_REF * s->cluster_size;
+
+    if (c->l2 && c->ref) {
+        return set_error(errp, -EINVAL, "cache-size, l2-cache-size and "
+                         "refcount-cache-size cannot all be set");
+    }
+    if (c->l2 > c->total || c->ref > c->total) {
+        return set_error(errp, -EINVAL, "%s is larger than cache-size",
+                         c->l2 > c->total ? "l2-cache-size"
+                                          : "refcount-cache-size");
+    }
+    if (c->l2) {
+        c->ref = c->total - c->l2;
+    } else if (c->ref) {
+        c->l2 = c->total - c->ref;
+    } else if (c->total >= c->need + min_ref) {
+        c->l2 = c->need;
+        c->ref = c->total - c->need;
+    } else {
+        c->ref = MIN(c->total, min_ref);
+        c->l2 = c->total - c->ref;
+    }
+    return 0;
+}
+
+static int make_caches(Qcow2State *s, const CacheSizes *c, bool l2_given)
+{
+    uint64_t nb_l2 = c->l2 / c->entry, nb_ref = c->ref / s->cluster_size;
+    uint64_t max_ref = QCOW2_MAX_REFTABLE / 8;
+
+    nb_l2 = MAX(nb_l2, l2_given ? CACHE_MIN_L2 : L2_CACHE_ENTRIES);
+    nb_l2 = MIN(nb_l2, c->need / c->entry + 1024); /* more is never used */
+    nb_ref = MIN(MAX(nb_ref, CACHE_MIN_REF), max_ref);
+    s->l2_slice_bits = g_bit_storage(c->entry) - 1 - 3;
+    s->l2_cache = qcow2_cache_new(QCOW2_CACHE_L2, nb_l2, c->entry);
+    s->refblock_cache = qcow2_cache_new(QCOW2_CACHE_REFBLOCK, nb_ref,
+                                        s->cluster_size);
+    return 0;
+}
+
+static int take_cache_options(Qcow2State *s, BdrvOptions *o, GError **errp)
+{
+    CacheSizes c = { 0 };
+    bool given;
+    uint64_t interval;
+    int ret;
+
+    c.need = ROUND_UP(DIV_ROUND_UP(s->hdr.size, s->cluster_size) * 8,
+                      s->cluster_size);
+    ret = bdrv_options_take_size(o, "cache-size", 0, &c.total, errp);
+    ret = ret < 0 ? ret : bdrv_options_take_size(o, "l2-cache-size", 0,
+                                                 &c.l2, errp);
+    ret = ret < 0 ? ret : bdrv_options_take_size(o, "refcount-cache-size", 0,
+                                                 &c.ref, errp);
+    ret = ret < 0 ? ret : bdrv_options_take_size(o, "l2-cache-entry-size", 0,
+                                                 &c.entry, errp);
+    /* Entries are dropped when others need the room; no timer. */
+    ret = ret < 0 ? ret : bdrv_options_take_u64(o, "cache-clean-interval", 0,
+                                                &interval, errp);
+    given = c.total || c.l2;
+    if (ret == 0 && c.total) {
+        ret = split_total(s, &c, errp);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    c.l2 = given ? c.l2 : MIN(L2_CACHE_MAX, c.need);
+    c.ref = c.ref ? c.ref : CACHE_MIN_REF * s->cluster_size;
+    if (!c.entry) {
+        c.entry = c.l2 < c.need ? MIN(s->cluster_size, 4096)
+                                : s->cluster_size;
+    }
+    if (c.entry < 512 || c.entry > s->cluster_size ||
+        (c.entry & (c.entry - 1))) {
+        return set_error(errp, -EINVAL, "l2-cache-entry-size must be a power "
+                         "of two from 512 to the cluster size");
+    }
+    return make_caches(s, &c, given);
+}
+
+static int take_overlap(Qcow2State *s, BdrvOptions *o, GError **errp)
+{
+    g_autofree char *v = bdrv_options_take(o, "overlap-check");
+
+    s->overlap_constant = s->overlap_cached = true;
+    if (!v || !strcmp(v, "cached")) {
+        return 0;
+    }
+    if (!strcmp(v, "constant") || !strcmp(v, "none")) {
+        s->overlap_cached = false;
+        s->overlap_constant = *v == 'c';
+        return 0;
+    }
+    if (!strcmp(v, "all")) {
+        return set_error(errp, -ENOTSUP,
+                         "overlap-check=all is not supported");
+    }
+    return set_error(errp, -EINVAL, "overlap-check is none, constant or "
+                     "cached, not '%s'", v);
+}
+
+static int take_options(Qcow2State *s, BdrvOptions *o, GError **errp)
+{
+    bool unmap = s->bs->open_flags & BDRV_O_UNMAP;
+    bool lazy;
+    int ret;
+
+    ret = take_cache_options(s, o, errp);
+    ret = ret < 0 ? ret : take_overlap(s, o, errp);
+    ret = ret < 0 ? ret : bdrv_options_take_bool(o, "lazy-refcounts", false,
+                                                 &lazy, errp);
+    if (ret == 0 && lazy) {
+        ret = set_error(errp, -ENOTSUP, "lazy-refcounts is not supported");
+    }
+    ret = ret < 0 ? ret : bdrv_options_take_bool(o, "pass-discard-request",
+                                                 unmap, &s->punch_request,
+                                                 errp);
+    ret = ret < 0 ? ret : bdrv_options_take_bool(o, "pass-discard-snapshot",
+                                                 true, &s->punch_snapshot,
+                                                 errp);
+    ret = ret < 0 ? ret : bdrv_options_take_bool(o, "pass-discard-other",
+                                                 false, &s->punch_other,
+                                                 errp);
+    return ret;
+}
+
+/* ---- tables ---- */
+
+/* R7: a table that the file does not hold was cut off or never there. */
+static int check_inside(const Qcow2State *s, uint64_t file_bytes,
+                        uint64_t offset, uint64_t bytes, const char *what,
+                        GError **errp)
+{
+    if (bytes && offset + bytes > ROUND_UP(file_bytes, s->cluster_size)) {
+        return set_error(errp, -EINVAL, "%s lies past the end of the file",
+                         what);
+    }
+    return 0;
+}
+
+static int coroutine_fn load_table(Qcow2State *s, Qcow2Table *t,
+                                   uint64_t file_bytes, uint64_t offset,
+                                   uint64_t size, const char *what,
+                                   GError **errp)
+{
+    int ret;
+
+    ret = check_inside(s, file_bytes, offset, size * 8, what, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = qcow2_table_init(t, offset, size);
+    ret = ret < 0 ? ret : qcow2_table_load(s, t);
+    return ret < 0 ? set_error(errp, ret, "cannot load the %s: %s", what,
+                               g_strerror(-ret)) : 0;
+}
+
+static int coroutine_fn load_tables(Qcow2State *s, GError **errp)
+{
+    const Qcow2Header *h = &s->hdr;
+    int64_t file_bytes = bdrv_co_getlength(s->bs->file->bs);
+    int ret;
+
+    if (file_bytes < 0) {
+        return set_error(errp, file_bytes, "cannot get the file length: %s",
+                         g_strerror(-file_bytes));
+    }
+    BLKDBG_EVENT(s->bs->file, BLKDBG_REFTABLE_LOAD);
+    ret = load_table(s, &s->reftable, file_bytes, h->refcount_table_offset,
+                     h->refcount_table_clusters * s->cluster_size / 8,
+                     "refcount table", errp);
+    ret = ret < 0 ? ret : load_table(s, &s->l1, file_bytes,
+                                     h->l1_table_offset, h->l1_size,
+                                     "L1 table", errp);
+    ret = ret < 0 ? ret : check_inside(s, file_bytes, h->snapshots_offset,
+                                       (uint64_t)h->nb_snapshots * 40,
+                                       "snapshot table", errp);
+    ret = ret < 0 ? ret : qcow2_snaptable_load(s, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    s->first_free = g_try_new0(uint32_t, s->reftable.size);
+    if (!s->first_free) {
+        return set_error(errp, -ENOMEM, "no memory for refcounts");
+    }
+    co_mutex_lock(&s->lock);
+    ret = qcow2_filter_rebuild(s);
+    co_mutex_unlock(&s->lock);
+    return ret < 0 ? set_error(errp, ret, "no memory for overlap checks") : 0;
+}
+
+/* ---- backing file ---- */
+
+/* The same file further up makes the chain endless. */
+static int check_chain(BlockDriverState *bs, GError **errp)
+{
+    g_autofree char *mine = realpath(bs->filename ? bs->filename : "", NULL);
+    unsigned depth = 0;
+
+    for (BdrvChild *edge = bs->parent_edge; edge && edge->parent;
+         edge = edge->parent->parent_edge) {
+        const char *name = edge->parent->filename;
+        g_autofree char *theirs = realpath(name ? name : "", NULL);
+
+        if (edge->role != BDRV_CHILD_BACKING) {
+            continue;
+        }
+        if (mine && theirs && !strcmp(mine, theirs)) {
+            return set_error(errp, -ELOOP, "backing chain is an infinite "
+                             "loop through '%s'", bs->filename);
+        }
+        if (++depth > QCOW2_MAX_CHAIN) {
+            return set_error(errp, -ELOOP, "backing chain is longer than %d "
+                             "files", QCOW2_MAX_CHAIN);
+        }
+    }
+    return 0;
+}
+
+static int coroutine_fn read_backing_name(Qcow2State *s, char **ret,
+                                          GError **errp)
+{
+    char name[QCOW2_MAX_BACKING + 1] = "";
+    int r = 0;
+
+    if (s->hdr.backing_file_offset && s->hdr.backing_file_size) {
+        r = bdrv_co_pread(s->bs->file, s->hdr.backing_file_offset,
+                          s->hdr.backing_file_size, name, 0);
+    }
+    if (r < 0) {
+        return set_error(errp, r, "cannot read the backing file name: %s",
+                         g_strerror(-r));
+    }
+    *ret = g_strdup(name);
+    return 0;
+}
+
+/* The "backing" option: absent, or "no backing file". */
+static int take_backing_option(BdrvOptions *options, bool *ret_none,
+                               GError **errp)
+{
+    g_autofree char *v = bdrv_options_take(options, "backing");
+
+    if (v && *v && strcmp(v, "null")) {
+        return set_error(errp, -ENOTSUP, "backing='%s': a node cannot be "
+                         "named here; use backing.* options", v);
+    }
+    *ret_none = v != NULL;
+    return 0;
+}
+
+static int coroutine_fn open_backing(Qcow2State *s, BdrvOptions *options,
+                                     unsigned flags, GError **errp)
+{
+    BdrvOptions *sub = NULL;
+    g_autofree char *name = NULL;
+    g_autofree char *path = NULL;
+    bool none = false, located;
+    int ret;
+
+    ret = take_backing_option(options, &none, errp);
+    ret = ret < 0 ? ret : read_backing_name(s, &name, errp);
+    if (ret < 0 || none || (flags & BDRV_O_NO_BACKING)) {
+        return ret;
+    }
+    sub = bdrv_options_take_prefix(options, "backing.");
+    located = bdrv_options_has_prefix(sub, "file") ||
+              bdrv_options_get(sub, "filename");
+    if (!*name && !located) {
+        ret = bdrv_options_check_empty(sub, errp);
+        bdrv_options_free(sub);
+        return ret;
+    }
+    ret = check_chain(s->bs, errp);
+    if (ret < 0) {
+        bdrv_options_free(sub);
+        return ret;
+    }
+    if (s->ext.backing_format && *s->ext.backing_format && !located) {
+        bdrv_options_set_default(sub, "driver", s->ext.backing_format);
+    }
+    if (!located) {
+        path = bdrv_combine_filename(s->bs->filename, name);
+    }
+    ret = bdrv_co_open_child(s->bs, path, sub, "backing",
+                             BDRV_CHILD_BACKING, &s->bs->backing, errp);
+    return ret < 0 ? prefix_error(errp, ret, "backing file '%s': ",
+                                  path ? path : name) : 0;
+}
+
+/* ---- open, close ---- */
+
+static void free_state(Qcow2State *s)
+{
+    qcow2_cache_free(s->l2_cache);
+    qcow2_cache_free(s->refblock_cache);
+    qcow2_table_cleanup(&s->l1);
+    qcow2_table_cleanup(&s->reftable);
+    qcow2_vmstate_view_reset(s);
+    qcow2_extensions_cleanup(&s->ext);
+    g_ptr_array_unref(s->snapshots);
+    g_array_unref(s->frees);
+    g_free(s->first_free);
+    g_free(s->filter);
+    g_free(s->corrupt_reason);
+    co_mutex_destroy(&s->lock);
+    co_rwlock_destroy(&s->map_lock);
+}
+
+int coroutine_fn qcow2_co_open(BlockDriverState *bs, BdrvOptions *options,
+                               unsigned flags, GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    s->bs = bs;
+    co_rwlock_init(&s->map_lock);
+    co_mutex_init(&s->lock);
+    co_queue_init(&s->l1_growing_queue);
+    g_queue_init(&s->in_flight);
+    s->frees = g_array_new(false, false, sizeof(Qcow2Free));
+    s->snapshots = g_ptr_array_new_with_free_func(
+        (GDestroyNotify)qcow2_snapshot_free);
+    ret = load_header(s, flags, errp);
+    if (ret == 0) {
+        set_geometry(s);
+        ret = take_options(s, options, errp);
+    }
+    ret = ret < 0 ? ret : load_tables(s, errp);
+    ret = ret < 0 ? ret : open_backing(s, options, flags, errp);
+    ret = ret < 0 ? ret : clear_autoclear(s, errp);
+    if (ret < 0) {
+        free_state(s);
+        return ret;
+    }
+    bs->total_bytes = ROUND_DOWN(s->hdr.size, (uint64_t)QCOW2_SECTOR);
+    bs->pwrite_zeroes_alignment = s->cluster_size;
+    bs->pdiscard_alignment = s->cluster_size;
+    bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
+    return 0;
+}
+
+int coroutine_fn qcow2_co_close(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    int ret = 0;
+
+    if (!bs->read_only && !s->corrupt) {
+        co_mutex_lock(&s->lock);
+        ret = qcow2_sync_metadata(s);
+        co_mutex_unlock(&s->lock);
+    }
+    free_state(s);
+    return ret;
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The driver table. Requests hold map_lock shared and go to alloc.c, zero.c or
+ * writeback.c; what changes the whole map holds it exclusively (K4) and is in
+ * snapshot.c, vmstate.c and truncate.c.
+ *
+ * Compressed clusters are not read or written: -ENOTSUP.
+ */
+#include "qcow2_int.h"
+
+static int qcow2_probe(const uint8_t *buf, size_t len, const char *filename)
+{
+    if (len < 8 || qcow2_get32(buf) != QCOW2_MAGIC ||
+        qcow2_get32(buf + 4) < 2) {
+        return 0;
+    }
+    return 100;
+}
+
+static int coroutine_fn qcow2_co_preadv(BlockDriverState *bs,
+                                        uint64_t offset, uint64_t bytes,
+                                        QEMUIOVector *qiov, unsigned flags)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    co_rwlock_rdlock(&s->map_lock);
+    ret = qcow2_read_range(s, offset, bytes, qiov, 0);
+    co_rwlock_unlock(&s->map_lock);
+    return ret;
+}
+
+static int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs,
+                                         uint64_t offset, uint64_t bytes,
+                                         QEMUIOVector *qiov, unsigned flags)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    co_rwlock_rdlock(&s->map_lock);
+    ret = qcow2_write_range(s, offset, bytes, qiov);
+    co_rwlock_unlock(&s->map_lock);
+    return ret;
+}
+
+static int coroutine_fn zero_or_discard(BlockDriverState *bs,
+                                        uint64_t offset, uint64_t bytes,
+                                        Qcow2ZeroMode mode)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t nb = DIV_ROUND_UP(bytes, s->cluster_size);
+    int ret;
+
+    co_rwlock_rdlock(&s->map_lock);
+    co_mutex_lock(&s->lock);
+    if (!IS_ALIGNED(offset, s->cluster_size) ||
+        (!IS_ALIGNED(bytes, s->cluster_size) &&
+         offset + bytes != bs->total_bytes)) {
+        ret = -ENOTSUP; /* part of a cluster */
+    } else {
+        ret = qcow2_zero_range(s, offset, nb, mode);
+    }
+    co_mutex_unlock(&s->lock);
+    co_rwlock_unlock(&s->map_lock);
+    return ret;
+}
+
+static int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs,
+                                               uint64_t offset,
+                                               uint64_t bytes,
+                                               unsigned flags)
+{
+    return zero_or_discard(bs, offset, bytes, flags & BDRV_REQ_MAY_UNMAP
+                                              ? QCOW2_ZERO_UNMAP
+                                              : QCOW2_ZERO_KEEP);
+}
+
+static int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs,
+                                          uint64_t offset, uint64_t bytes)
+{
+    return zero_or_discard(bs, offset, bytes, QCOW2_DISCARD);
+}
+
+static int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    if (bs->read_only) {
+        return 0;
+    }
+    co_rwlock_rdlock(&s->map_lock);
+    co_mutex_lock(&s->lock);
+    BLKDBG_EVENT(bs->file, BLKDBG_FLUSH_TO_OS);
+    ret = qcow2_flush_metadata(s);
+    co_mutex_unlock(&s->lock);
+    co_rwlock_unlock(&s->map_lock);
+    return ret;
+}
+
+static int coroutine_fn qcow2_co_block_status(BlockDriverState *bs,
+                                              uint64_t offset,
+                                              uint64_t bytes,
+                                              uint64_t *ret_bytes,
+                                              uint64_t *ret_map)
+{
+    Qcow2State *s = bs->opaque;
+    Qcow2Mapping m;
+    int ret;
+
+    co_rwlock_rdlock(&s->map_lock);
+    co_mutex_lock(&s->lock);
+    ret = qcow2_map(s, &s->l1, offset, bytes, &m);
+    co_mutex_unlock(&s->lock);
+    co_rwlock_unlock(&s->map_lock);
+    if (ret < 0) {
+        return ret;
+    }
+    *ret_bytes = m.bytes;
+    switch (m.type) {
+    case QCOW2_CLUSTER_UNALLOCATED:
+        return 0;
+    case QCOW2_CLUSTER_ZERO_PLAIN:
+        return BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED;
+    case QCOW2_CLUSTER_COMPRESSED:
+        return BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;
+    case QCOW2_CLUSTER_ZERO_ALLOC:
+    case QCOW2_CLUSTER_NORMAL:
+        break;
+    }
+    if (ret_map) {
+        *ret_map = m.host_offset;
+    }
+    return BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_OFFSET_VALID |
+           (m.type == QCOW2_CLUSTER_NORMAL ? BDRV_BLOCK_DATA
+                                           : BDRV_BLOCK_ZERO);
+}
+
+static int coroutine_fn qcow2_co_get_info(BlockDriverState *bs,
+                                          BdrvInfo *ret)
+{
+    Qcow2State *s = bs->opaque;
+
+    *ret = (BdrvInfo) {
+        .cluster_size = s->cluster_size,
+        .vm_state_offset = qcow2_vmstate_offset(s, s->hdr.size),
+        .is_dirty = s->hdr.incompatible_features & QCOW2_INC_DIRTY,
+    };
+    return 0;
+}
+
+BlockDriver bdrv_qcow2 = {
+    .format_name = "qcow2",
+    .instance_size = sizeof(Qcow2State),
+    .probe = qcow2_probe,
+    .co_open = qcow2_co_open,
+    .co_close = qcow2_co_close,
+    .co_create = qcow2_co_create,
+    .co_preadv = qcow2_co_preadv,
+    .co_pwritev = qcow2_co_pwritev,
+    .co_pwrite_zeroes = qcow2_co_pwrite_zeroes,
+    .co_pdiscard = qcow2_co_pdiscard,
+    .co_flush_to_os = qcow2_co_flush_to_os,
+    .co_truncate = qcow2_co_truncate,
+    .co_block_status = qcow2_co_block_status,
+    .co_get_info = qcow2_co_get_info,
+    .co_snapshot_create = qcow2_co_snapshot_create,
+    .co_snapshot_goto = qcow2_co_snapshot_goto,
+    .co_snapshot_delete = qcow2_co_snapshot_delete,
+    .co_snapshot_list = qcow2_co_snapshot_list,
+    .co_save_vmstate = qcow2_co_save_vmstate,
+    .co_load_vmstate = qcow2_co_load_vmstate,
+    .co_vmstate_select = qcow2_co_vmstate_select,
+    .co_vmstate_discard = qcow2_co_vmstate_discard,
+};

@@ -1,0 +1,652 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the qcow2 driver share.
+ *
+ * Locks, outermost first. Everything below names one of them.
+ *   map_lock  CoRwlock: shared by requests, exclusive for what changes the
+ *             whole map (snapshots, resize, dropping vmstate).
+ *   lock      CoMutex: all metadata (K1).
+ *
+ * Rules. Files that act on one say its name there.
+ *  (K1) s->lock guards all metadata. It is dropped across guest data I/O and
+ *       copy-on-write, never within a metadata transition.
+ *  (K2) A cache miss marks its entry loading, drops s->lock for the read, and
+ *       wakes the entry's queue: misses on different tables overlap.
+ *  (K3) What was looked up before s->lock was dropped is stale, unless it is
+ *       pinned or covered by an entry of s->in_flight. No coroutine waits for
+ *       a cache entry while it pins another one.
+ *  (K4) What changes the whole map holds map_lock exclusively.
+ *  (R1) A refcount increase is durable before an entry uses the cluster.
+ *  (R2) Data is durable before the L2 entry that exposes it.
+ *  (R3) A refcount drops only after removal of the reference is durable.
+ *  (R4) A new table is durable before the pointer to it.
+ *  (R5) A freed cluster is not written again before (R3) is satisfied; it
+ *       waits in s->frees with its refcount until then.
+ *  (R6) No durable COPIED flag on a cluster that two durable paths reach.
+ *  (R7) First sign of corruption sets the corrupt bit, stops writes, says so.
+ * After a power cut at any point: leaked clusters at worst.
+ *
+ * A function marked DROPS(s->lock) may release and retake it: entries fetched
+ * before the call are stale after it.
+ */
+#ifndef FIRN_BLOCK_QCOW2_INT_H
+#define FIRN_BLOCK_QCOW2_INT_H
+
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "block/block_int.h"
+
+#define QCOW2_MAGIC            0x514649fbu
+#define QCOW2_MIN_CLUSTER_BITS 9
+#define QCOW2_MAX_CLUSTER_BITS 21
+#define QCOW2_SECTOR           512
+#define QCOW2_MAX_L1_ENTRIES   (32u * 1024 * 1024 / 8)
+#define QCOW2_MAX_REFTABLE     (8u * 1024 * 1024)
+#define QCOW2_MAX_SNAPSHOTS    65536
+#define QCOW2_MAX_SNAPTABLE    (64u * 1024 * 1024)
+#define QCOW2_MAX_EXTRA        1024
+#define QCOW2_MAX_BACKING      1023
+#define QCOW2_MAX_CHAIN        200
+#define QCOW2_MAX_HOST_OFFSET  (1ULL << 56)
+
+/* incompatible_features */
+#define QCOW2_INC_DIRTY        (1ULL << 0)
+#define QCOW2_INC_CORRUPT      (1ULL << 1)
+#define QCOW2_INC_DATA_FILE    (1ULL << 2)
+#define QCOW2_INC_COMPRESSION  (1ULL << 3)
+#define QCOW2_INC_EXTENDED_L2  (1ULL << 4)
+#define QCOW2_INC_KNOWN        ((1ULL << 5) - 1)
+/* compatible_features */
+#define QCOW2_COM_LAZY         (1ULL << 0)
+/* autoclear_features */
+#define QCOW2_AUT_BITMAPS      (1ULL << 0)
+
+/* L1 and L2 entries */
+#define QCOW2_OFFSET_MASK      0x00fffffffffffe00ULL
+#define QCOW2_COPIED           (1ULL << 63)
+#define QCOW2_COMPRESSED       (1ULL << 62)
+#define QCOW2_ZERO             1ULL
+/* Refcount table entries */
+#define QCOW2_REFBLOCK_MASK    0xfffffffffffffe00ULL
+
+static inline uint64_t qcow2_get64(const void *p)
+{
+    uint64_t v;
+
+    memcpy(&v, p, sizeof(v));
+    return GUINT64_FROM_BE(v);
+}
+
+static inline uint32_t qcow2_get32(const void *p)
+{
+    uint32_t v;
+
+    memcpy(&v, p, sizeof(v));
+    return GUINT32_FROM_BE(v);
+}
+
+static inline uint16_t qcow2_get16(const void *p)
+{
+    uint16_t v;
+
+    memcpy(&v, p, sizeof(v));
+    return GUINT16_FROM_BE(v);
+}
+
+static inline void qcow2_put64(void *p, uint64_t v)
+{
+    v = GUINT64_TO_BE(v);
+    memcpy(p, &v, sizeof(v));
+}
+
+static inline void qcow2_put32(void *p, uint32_t v)
+{
+    v = GUINT32_TO_BE(v);
+    memcpy(p, &v, sizeof(v));
+}
+
+static inline void qcow2_put16(void *p, uint16_t v)
+{
+    v = GUINT16_TO_BE(v);
+    memcpy(p, &v, sizeof(v));
+}
+
+/* ---- header.c ---- */
+
+typedef struct Qcow2Header {
+    uint32_t version;
+    uint64_t backing_file_offset;
+    uint32_t backing_file_size;
+    uint32_t cluster_bits;
+    uint64_t size;
+    uint32_t crypt_method;
+    uint32_t l1_size;
+    uint64_t l1_table_offset;
+    uint64_t refcount_table_offset;
+    uint32_t refcount_table_clusters;
+    uint32_t nb_snapshots;
+    uint64_t snapshots_offset;
+    uint64_t incompatible_features;
+    uint64_t compatible_features;
+    uint64_t autoclear_features;
+    uint32_t refcount_order;
+    uint32_t header_length;
+    uint8_t compression_type;
+} Qcow2Header;
+
+/* What the header extensions say; strings are NULL when absent. */
+typedef struct Qcow2Extensions {
+    char *backing_format;
+    bool has_bitmaps;
+    uint32_t nb_bitmaps;
+    uint64_t bitmap_directory_offset;
+    uint64_t bitmap_directory_size;
+    GHashTable *feature_names; /* word << 8 | bit -> char * */
+} Qcow2Extensions;
+
+/*
+ * Decode and check the fixed fields from the first @len >= 112 bytes.
+ * Returns 0; -EINVAL, -EFBIG, -ENOTSUP, *@ret untouched. Unknown feature bits
+ * are not looked at: their names come from the extensions.
+ */
+int qcow2_header_decode(const uint8_t *buf, size_t len, Qcow2Header *ret,
+                        GError **errp);
+/* Write the fixed fields over the first 72 or 112 bytes of @buf. A v3 field
+ * that header_length does not cover is left alone. */
+void qcow2_header_encode(const Qcow2Header *h, uint8_t *buf);
+/*
+ * Decode the extensions from the first cluster, of which @buf has all bytes up
+ * to @len. Returns 0 or -EINVAL, *@ret untouched.
+ */
+int qcow2_extensions_decode(const uint8_t *buf, size_t len,
+                            const Qcow2Header *h, Qcow2Extensions *ret,
+                            GError **errp);
+void qcow2_extensions_cleanup(Qcow2Extensions *ext);
+/*
+ * Append the header of a new image to @buf: fixed fields, extensions, backing
+ * name. Sets h->header_length and the backing fields.
+ * Returns 0, or -ENOSPC when it does not fit a cluster.
+ */
+int qcow2_header_build(Qcow2Header *h, const char *backing_file,
+                       const char *backing_format, GByteArray *buf,
+                       GError **errp);
+
+/* ---- state ---- */
+
+typedef struct Qcow2State Qcow2State;
+typedef struct Qcow2Cache Qcow2Cache;
+
+/* The L1 or the refcount table: fully in memory, written by sectors. */
+typedef struct Qcow2Table {
+    uint64_t *entries;  /* host byte order */
+    uint32_t size;      /* entries */
+    uint64_t offset;    /* in the file */
+    uint8_t *dirty;     /* one byte per sector of 64 entries */
+    uint32_t dirty_lo;  /* dirty sectors lie in [dirty_lo, dirty_hi) */
+    uint32_t dirty_hi;
+} Qcow2Table;
+
+typedef struct Qcow2Snapshot {
+    uint64_t l1_table_offset;
+    uint32_t l1_size;
+    GBytes *id;             /* bytes as on disk, no NUL at the end */
+    GBytes *name;
+    uint32_t date_sec;
+    uint32_t date_nsec;
+    uint64_t vm_clock_nsec;
+    uint32_t vm_state_size32;
+    GByteArray *extra;      /* extra data as on disk, unknown parts too */
+} Qcow2Snapshot;
+
+/* A contiguous host range that waits to be freed (R3, R5). */
+typedef struct Qcow2Free {
+    uint64_t host_offset;
+    uint64_t nb_clusters;
+    bool punch;             /* tell the host when it becomes free */
+} Qcow2Free;
+
+/* A guest range that a request is working on, in whole clusters. */
+typedef struct Qcow2InFlight {
+    GList link;             /* in s->in_flight */
+    uint64_t start;
+    uint64_t end;
+    bool exclusive;         /* changes the mapping; else only uses it */
+    CoQueue waiters;
+} Qcow2InFlight;
+
+/* Which table co_load_vmstate reads. */
+typedef struct Qcow2VmstateView {
+    bool selected;          /* a snapshot; else the active layer */
+    bool gone;              /* that snapshot was deleted */
+    char *id;
+    Qcow2Table l1;
+    uint64_t base;          /* guest offset of position 0 */
+    uint64_t size;          /* bytes */
+} Qcow2VmstateView;
+
+struct Qcow2State {
+    /* const after open */
+    BlockDriverState *bs;
+    unsigned cluster_bits;
+    uint64_t cluster_size;
+    unsigned l2_bits;           /* log2 of entries per L2 table */
+    unsigned l2_slice_bits;     /* log2 of entries per slice */
+    unsigned refblock_bits;     /* log2 of refcounts per block */
+    unsigned refcount_order;
+    uint64_t refcount_max;
+    bool punch_request;         /* pass-discard-* */
+    bool punch_snapshot;
+    bool punch_other;
+    bool overlap_constant;      /* overlap-check */
+    bool overlap_cached;
+    Qcow2Extensions ext;
+
+    CoRwlock map_lock;
+    CoMutex lock;
+
+    /* lock */
+    Qcow2Header hdr;            /* as on disk */
+    uint8_t hdr_sector[QCOW2_SECTOR];
+    bool corrupt;               /* R7: no more writes */
+    char *corrupt_reason;
+    Qcow2Table l1;
+    Qcow2Table reftable;
+    Qcow2Cache *l2_cache;
+    Qcow2Cache *refblock_cache;
+    bool need_barrier;          /* R1, R2: flush before the next map write */
+    bool l1_growing;
+    CoQueue l1_growing_queue;
+
+    uint32_t *first_free;       /* per block: no free slot below */
+    uint32_t first_free_block;  /* no block below has a free slot */
+    GArray *frees;              /* Qcow2Free, see R5 */
+    uint64_t frees_clusters;
+
+    GQueue in_flight;           /* Qcow2InFlight.link, oldest first */
+
+    uint8_t *filter;            /* overlap.c */
+    unsigned filter_bits;
+    uint64_t filter_count;
+
+    GPtrArray *snapshots;       /* Qcow2Snapshot */
+    uint64_t snaptable_bytes;
+    Qcow2VmstateView vm_view;   /* map_lock */
+};
+
+/* Host offset of cluster number @index, and back. */
+static inline uint64_t qcow2_cluster_offset(const Qcow2State *s,
+                                            uint64_t index)
+{
+    return index << s->cluster_bits;
+}
+
+/* Guest bytes behind one L1 entry. */
+static inline uint64_t qcow2_l1_coverage(const Qcow2State *s)
+{
+    return 1ULL << (s->cluster_bits + s->l2_bits);
+}
+
+/* L1 entries that a disk of @size bytes needs. */
+static inline uint64_t qcow2_l1_entries_for(const Qcow2State *s,
+                                            uint64_t size)
+{
+    return DIV_ROUND_UP(size, qcow2_l1_coverage(s));
+}
+
+/* ---- open.c ---- */
+
+int coroutine_fn qcow2_co_open(BlockDriverState *bs, BdrvOptions *options,
+                               unsigned flags, GError **errp);
+int coroutine_fn qcow2_co_close(BlockDriverState *bs);
+
+/* ---- cache.c: see there for states ---- */
+
+typedef enum Qcow2CacheKind {
+    QCOW2_CACHE_L2,
+    QCOW2_CACHE_REFBLOCK,
+} Qcow2CacheKind;
+
+typedef struct Qcow2CacheEntry {
+    GList lru;              /* in cache->lru, data is the entry */
+    uint64_t offset;        /* host offset; 0: holds nothing */
+    uint8_t *data;
+    unsigned pins;
+    bool loading;
+    bool dirty;
+    int error;              /* of the last load, for those who waited */
+    CoQueue waiters;        /* until !loading */
+} Qcow2CacheEntry;
+
+/* @entry_size: power of two. Memory is allocated as entries come into use. */
+Qcow2Cache *qcow2_cache_new(Qcow2CacheKind kind, unsigned nb_entries,
+                            size_t entry_size);
+/* Asserts that nothing is pinned or loading. NULL is allowed. */
+void qcow2_cache_free(Qcow2Cache *c);
+/*
+ * Pin the entry for host @offset, reading it if needed. The lock is not
+ * dropped after the entry was found, so what *@ret says is true until the next
+ * call that drops it. Returns 0 or -errno.
+ */
+int coroutine_fn qcow2_cache_get(Qcow2State *s, Qcow2Cache *c,
+                                 uint64_t offset, Qcow2CacheEntry **ret)
+    REQUIRES(s->lock) DROPS(s->lock);
+void qcow2_cache_put(Qcow2State *s, Qcow2Cache *c, Qcow2CacheEntry *e)
+    REQUIRES(s->lock);
+void qcow2_cache_mark_dirty(Qcow2State *s, Qcow2Cache *c, Qcow2CacheEntry *e)
+    REQUIRES(s->lock);
+/* Write all dirty entries; no barrier before, no flush after. */
+int coroutine_fn qcow2_cache_write(Qcow2State *s, Qcow2Cache *c)
+    REQUIRES(s->lock);
+/* Forget what is cached of host range; dirty contents are lost. */
+void qcow2_cache_discard(Qcow2State *s, Qcow2Cache *c, uint64_t offset,
+                         uint64_t bytes) REQUIRES(s->lock);
+bool qcow2_cache_is_dirty(const Qcow2Cache *c);
+/* For tests: entries that are pinned or loading. */
+unsigned qcow2_cache_busy(const Qcow2Cache *c);
+
+/* ---- writeback.c ---- */
+
+int qcow2_table_init(Qcow2Table *t, uint64_t offset, uint32_t size);
+void qcow2_table_cleanup(Qcow2Table *t);
+/* Set an entry; it reaches the disk with the next qcow2_table_write(). */
+void qcow2_table_set(Qcow2Table *t, uint32_t index, uint64_t value);
+bool qcow2_table_is_dirty(const Qcow2Table *t);
+void qcow2_table_clean(Qcow2Table *t);
+int coroutine_fn qcow2_table_load(Qcow2State *s, Qcow2Table *t);
+int coroutine_fn qcow2_table_write(Qcow2State *s, Qcow2Table *t,
+                                   unsigned ignore, BlkdebugEvent event)
+    REQUIRES(s->lock);
+/* Write @n entries as a whole new table; the caller flushes. */
+int coroutine_fn qcow2_table_write_new(Qcow2State *s, uint64_t offset,
+                                       const uint64_t *entries, uint32_t n,
+                                       BlkdebugEvent event)
+    REQUIRES(s->lock);
+/*
+ * Replace the fixed header fields, all in one sector, and make that durable.
+ * Everything it points at must be durable already (R4). On failure the old
+ * sector is put back; when that fails too, writes stop.
+ */
+int coroutine_fn qcow2_header_update(Qcow2State *s, const Qcow2Header *h)
+    REQUIRES(s->lock);
+/* Write refcount blocks, then (R4) the table sectors that point at new ones. */
+int coroutine_fn qcow2_write_refcounts(Qcow2State *s) REQUIRES(s->lock);
+/* R1, R2: make data and refcounts durable if the map waits for that. */
+int coroutine_fn qcow2_barrier(Qcow2State *s) REQUIRES(s->lock);
+/* Write refcounts | L2, L1. */
+int coroutine_fn qcow2_write_map(Qcow2State *s) REQUIRES(s->lock);
+/* All metadata; applies s->frees once their removal is durable. */
+int coroutine_fn qcow2_flush_metadata(Qcow2State *s)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* The same, but when it returns 0 all is durable and nothing waits. */
+int coroutine_fn qcow2_sync_metadata(Qcow2State *s)
+    REQUIRES(s->lock) DROPS(s->lock);
+
+/* ---- overlap.c ---- */
+
+/* Categories that a writer leaves out because it writes them on purpose. */
+enum {
+    QCOW2_OL_ACTIVE_L1      = 1 << 0,
+    QCOW2_OL_ACTIVE_L2      = 1 << 1,
+    QCOW2_OL_REFCOUNT_TABLE = 1 << 2,
+    QCOW2_OL_REFCOUNT_BLOCK = 1 << 3,
+};
+
+/* Note that cluster at @offset holds metadata. */
+void qcow2_filter_add(Qcow2State *s, uint64_t offset) REQUIRES(s->lock);
+/* Collect it all again; after open and after the tables were replaced. */
+int qcow2_filter_rebuild(Qcow2State *s) REQUIRES(s->lock);
+/* 0, or -EIO and the image is marked corrupt (R7). */
+int coroutine_fn qcow2_check_overlap(Qcow2State *s, unsigned ignore,
+                                     uint64_t offset, uint64_t bytes)
+    REQUIRES(s->lock);
+/* R7: set the corrupt bit, remember why, stop writes. Returns -EIO. */
+int coroutine_fn qcow2_corruption(Qcow2State *s, const char *fmt, ...)
+    REQUIRES(s->lock) G_GNUC_PRINTF(2, 3);
+/* 0, or -EIO when writes were stopped. */
+int qcow2_check_writable(Qcow2State *s) REQUIRES(s->lock);
+
+/* ---- refcount.c ---- */
+
+uint64_t qcow2_refblock_get(const uint8_t *block, unsigned order,
+                            uint64_t slot);
+void qcow2_refblock_set(uint8_t *block, unsigned order, uint64_t slot,
+                        uint64_t value);
+/* Refcount of the cluster at @host_offset; 0 beyond the table. */
+int coroutine_fn qcow2_get_refcount(Qcow2State *s, uint64_t host_offset,
+                                    uint64_t *ret)
+    REQUIRES(s->lock) DROPS(s->lock);
+/*
+ * Take up to @max contiguous free clusters, at least one, and count them.
+ * Nothing refers to them yet: undo with qcow2_unalloc().
+ * Returns 0, -ENOSPC (host offsets exhausted) or an I/O error.
+ */
+int coroutine_fn qcow2_alloc_run(Qcow2State *s, uint64_t max,
+                                 uint64_t *ret_offset, uint64_t *ret_nb)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* Exactly @nb contiguous clusters, for tables. */
+int coroutine_fn qcow2_alloc_contiguous(Qcow2State *s, uint64_t nb,
+                                        uint64_t *ret_offset)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* Give back what was never exposed; leaks it when that fails. */
+void coroutine_fn qcow2_unalloc(Qcow2State *s, uint64_t offset, uint64_t nb)
+    REQUIRES(s->lock) DROPS(s->lock);
+/*
+ * Add @addend (+1 or -1) for each of @nb clusters. -1 only when (R3) is
+ * satisfied. @punch: tell the host about clusters that become free.
+ * Returns 0; -ERANGE when a refcount would exceed its maximum; -EIO when one
+ * is 0 already (R7) or no block counts it; then nothing was changed, as far as
+ * undoing worked.
+ */
+int coroutine_fn qcow2_update_refcount(Qcow2State *s, uint64_t offset,
+                                       uint64_t nb, int addend, bool punch)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* The same errors without changing anything; a count of 0 is one. */
+int coroutine_fn qcow2_check_refcount(Qcow2State *s, uint64_t offset,
+                                      uint64_t nb, int addend)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* R3, R5: lower the refcounts once the map on disk has no reference left. */
+void qcow2_defer_free(Qcow2State *s, uint64_t offset, uint64_t nb,
+                      bool punch) REQUIRES(s->lock);
+/* Lower what waited; the caller has made removal durable. */
+int coroutine_fn qcow2_apply_frees(Qcow2State *s)
+    REQUIRES(s->lock) DROPS(s->lock);
+
+/* ---- reftable.c; the lock is kept all the time ---- */
+
+/*
+ * Make blocks @index .. @index + @nb - 1, none of which exists, at the start
+ * of the range that block @index counts. The table reaches that far.
+ */
+int coroutine_fn qcow2_reftable_add_blocks(Qcow2State *s, uint64_t index,
+                                           uint64_t nb) REQUIRES(s->lock);
+/* Grow the table, which ends before @index, to have that entry and @more. */
+int coroutine_fn qcow2_reftable_grow(Qcow2State *s, uint64_t index,
+                                     uint64_t more) REQUIRES(s->lock);
+/* Make blocks behind all that exist, for @nb_clusters contiguous free
+ * clusters from *@ret_first on. */
+int coroutine_fn qcow2_reftable_reserve(Qcow2State *s, uint64_t nb_clusters,
+                                        uint64_t *ret_first)
+    REQUIRES(s->lock);
+
+/* ---- map.c ---- */
+
+typedef enum Qcow2ClusterType {
+    QCOW2_CLUSTER_UNALLOCATED,  /* backing decides */
+    QCOW2_CLUSTER_ZERO_PLAIN,
+    QCOW2_CLUSTER_ZERO_ALLOC,   /* reads zero, has a host cluster */
+    QCOW2_CLUSTER_NORMAL,
+    QCOW2_CLUSTER_COMPRESSED,
+} Qcow2ClusterType;
+
+/* Stale once s->lock drops, unless covered by s->in_flight (K3). */
+typedef struct Qcow2Mapping {
+    Qcow2ClusterType type;
+    uint64_t host_offset;   /* of the byte asked for; NORMAL, ZERO_ALLOC */
+    uint64_t bytes;         /* same type, same copied, contiguous on host */
+    bool copied;
+} Qcow2Mapping;
+
+/* Type of a standard L2 entry. */
+Qcow2ClusterType qcow2_entry_type(uint64_t entry);
+/* Host bytes of a compressed entry. */
+void qcow2_entry_compressed(const Qcow2State *s, uint64_t entry,
+                            uint64_t *ret_offset, uint64_t *ret_bytes);
+/*
+ * Map up to @bytes > 0 from @guest_offset through @l1 (&s->l1 or a
+ * snapshot's). Does not drop the lock after having looked.
+ */
+int coroutine_fn qcow2_map(Qcow2State *s, const Qcow2Table *l1,
+                           uint64_t guest_offset, uint64_t bytes,
+                           Qcow2Mapping *ret)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* Pin the slice of the active map that has @guest_offset; *@ret_index is its
+ * entry there. *@ret NULL: there is no L2 table. */
+int coroutine_fn qcow2_get_slice(Qcow2State *s, const Qcow2Table *l1,
+                                 uint64_t guest_offset, Qcow2CacheEntry **ret,
+                                 unsigned *ret_index)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* Make sure that the L2 table for @guest_offset exists and is ours alone. */
+int coroutine_fn qcow2_ensure_l2(Qcow2State *s, uint64_t guest_offset)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* Grow the active L1 table to at least @min_size entries. */
+int coroutine_fn qcow2_grow_l1(Qcow2State *s, uint64_t min_size)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* Clusters from @guest_offset on that lie in the same L2 slice. */
+static inline uint64_t qcow2_slice_left(const Qcow2State *s,
+                                        uint64_t guest_offset)
+{
+    uint64_t n = 1ULL << s->l2_slice_bits;
+
+    return n - ((guest_offset >> s->cluster_bits) & (n - 1));
+}
+
+/* ---- alloc.c ---- */
+
+/*
+ * Cut [@start, *@end) to what no entry of s->in_flight stands against. Returns
+ * NULL, or, when nothing is left, the entry to wait for; then look everything
+ * up afresh.
+ */
+Qcow2InFlight *qcow2_in_flight_clip(Qcow2State *s, uint64_t start,
+                                    uint64_t *end, bool exclusive)
+    REQUIRES(s->lock);
+void qcow2_in_flight_add(Qcow2State *s, Qcow2InFlight *r, uint64_t start,
+                         uint64_t end, bool exclusive) REQUIRES(s->lock);
+/* Takes @r off the list and wakes those that wait for it. */
+void qcow2_in_flight_remove(Qcow2State *s, Qcow2InFlight *r)
+    REQUIRES(s->lock);
+
+/* Read [@guest_offset, + @qiov->size) of the active layer, any alignment. */
+int coroutine_fn qcow2_read_range(Qcow2State *s, uint64_t guest_offset,
+                                  uint64_t bytes, QEMUIOVector *qiov,
+                                  size_t qiov_offset)
+    EXCLUDES(s->lock);
+/* Write it all. Grows the L1 table when it has to. */
+int coroutine_fn qcow2_write_range(Qcow2State *s, uint64_t guest_offset,
+                                   uint64_t bytes, QEMUIOVector *qiov)
+    EXCLUDES(s->lock);
+/* Guest data of one mapping that nothing can change meanwhile. */
+int coroutine_fn qcow2_read_mapping(Qcow2State *s, uint64_t guest_offset,
+                                    const Qcow2Mapping *m,
+                                    QEMUIOVector *qiov, size_t qiov_offset,
+                                    uint64_t bytes)
+    EXCLUDES(s->lock);
+
+/* ---- zero.c ---- */
+
+typedef enum Qcow2ZeroMode {
+    QCOW2_ZERO_KEEP,        /* zero flag, host clusters stay */
+    QCOW2_ZERO_UNMAP,       /* zero flag, host clusters go */
+    QCOW2_DISCARD,          /* reads as zero, host clusters go */
+} Qcow2ZeroMode;
+
+/* Queue the host clusters of an L2 entry that is no longer in the map. */
+void qcow2_free_entry(Qcow2State *s, uint64_t entry, bool punch)
+    REQUIRES(s->lock);
+/* Whole clusters only. -ENOTSUP: v2 image with a backing file. */
+int coroutine_fn qcow2_zero_range(Qcow2State *s, uint64_t guest_offset,
+                                  uint64_t nb_clusters, Qcow2ZeroMode mode)
+    REQUIRES(s->lock) DROPS(s->lock);
+
+/* ---- walk.c: everything below an L1 table. map_lock held exclusively and
+ * L2 slices clean. ---- */
+
+/* Can qcow2_walk_update() work? 0, -ERANGE (a refcount would overflow) or -EIO
+ * (R7: an entry is impossible or something is not counted). */
+int coroutine_fn qcow2_walk_check(Qcow2State *s, const uint64_t *l1,
+                                  uint32_t n, int addend)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* Add @addend for every path; what was done is undone on failure. */
+int coroutine_fn qcow2_walk_update(Qcow2State *s, const uint64_t *l1,
+                                   uint32_t n, int addend, bool punch)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* Clear COPIED in all active L2 tables on disk and in the L1 table. */
+int coroutine_fn qcow2_walk_clear_copied(Qcow2State *s)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* Make COPIED what the refcounts say, in the active layer. */
+int coroutine_fn qcow2_walk_set_copied(Qcow2State *s)
+    REQUIRES(s->lock) DROPS(s->lock);
+
+/* ---- snaptable.c: bytes of the snapshot table ---- */
+
+void qcow2_snapshot_free(Qcow2Snapshot *sn);
+uint64_t qcow2_snapshot_vm_size(const Qcow2Snapshot *sn);
+/* Falls back to @current when the entry has no disk size. */
+uint64_t qcow2_snapshot_disk_size(const Qcow2Snapshot *sn, uint64_t current);
+uint64_t qcow2_snapshot_icount(const Qcow2Snapshot *sn);
+bool qcow2_snapshot_has_disk_size(const Qcow2Snapshot *sn);
+/* Text up to a NUL; to be freed. */
+char *qcow2_snapshot_text(GBytes *bytes);
+/* Load s->snapshots as the header says. */
+int coroutine_fn qcow2_snaptable_load(Qcow2State *s, GError **errp);
+/* Append the bytes of all entries to @buf. -EFBIG beyond 64 MiB. */
+int qcow2_snaptable_encode(GPtrArray *snapshots, uint64_t disk_size,
+                           GByteArray *buf);
+
+/* ---- snapshot.c ---- */
+
+int coroutine_fn qcow2_co_snapshot_create(BlockDriverState *bs,
+                                          BdrvSnapshotInfo *info,
+                                          GError **errp);
+int coroutine_fn qcow2_co_snapshot_goto(BlockDriverState *bs,
+                                        const char *id_or_name,
+                                        GError **errp);
+int coroutine_fn qcow2_co_snapshot_delete(BlockDriverState *bs,
+                                          const char *id, const char *name,
+                                          GError **errp);
+int coroutine_fn qcow2_co_snapshot_list(BlockDriverState *bs,
+                                        GPtrArray **ret);
+/* By id, then by name. -1: none. */
+int qcow2_snapshot_find(Qcow2State *s, const char *id_or_name);
+/* Load the L1 table of a snapshot. */
+int coroutine_fn qcow2_snapshot_load_l1(Qcow2State *s,
+                                        const Qcow2Snapshot *sn,
+                                        Qcow2Table *ret, GError **errp);
+
+/* ---- vmstate.c ---- */
+
+/* Guest offset of the vmstate of a disk of @size bytes. */
+uint64_t qcow2_vmstate_offset(const Qcow2State *s, uint64_t size);
+int coroutine_fn qcow2_co_save_vmstate(BlockDriverState *bs, uint64_t pos,
+                                       QEMUIOVector *qiov);
+int coroutine_fn qcow2_co_load_vmstate(BlockDriverState *bs, uint64_t pos,
+                                       QEMUIOVector *qiov);
+int coroutine_fn qcow2_co_vmstate_select(BlockDriverState *bs,
+                                         const char *snapshot,
+                                         uint64_t *ret_size, GError **errp);
+int coroutine_fn qcow2_co_vmstate_discard(BlockDriverState *bs);
+/* Drop what the active L1 table maps behind the disk. map_lock exclusive. */
+int coroutine_fn qcow2_drop_active_vmstate(Qcow2State *s)
+    REQUIRES(s->lock) DROPS(s->lock);
+void qcow2_vmstate_view_reset(Qcow2State *s);
+
+/* ---- truncate.c, create.c ---- */
+
+int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, uint64_t size,
+                                   GError **errp);
+int coroutine_fn qcow2_co_create(const char *filename, BdrvOptions *options,
+                                 GError **errp);
+
+#endif
