@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * firn-vmstate: looks into the snapshots of any QEMU-family VMM. This file
+ * finds the subcommand; each has a file of its own.
+ */
+#include <errno.h>
+#include <locale.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/tool-common.h"
+
+static const ToolCommand *const commands[] = {
+    &tool_list, &tool_show, &tool_extract, &tool_dump_ram, &tool_verify,
+};
+
+static void print_usage(FILE *f)
+{
+    unsigned i;
+
+    fputs("Usage: firn-vmstate COMMAND IMAGE [TAG] [OPTIONS]\n\n"
+          "Reads the machine states that are kept in internal snapshots of\n"
+          "qcow2 images. TAG is the snapshot's id or name.\n\n", f);
+    for (i = 0; i < G_N_ELEMENTS(commands); i++) {
+        fprintf(f, "  %-9s %s\n", commands[i]->name, commands[i]->synopsis);
+    }
+    fputs("\n  firn-vmstate COMMAND --help tells more; --version shows the "
+          "version.\n"
+          "Exit status: 0 success, 1 failure, 2 wrong usage.\n", f);
+}
+
+/* Single-character edits that turn @a into @b. */
+static unsigned edit_distance(const char *a, const char *b)
+{
+    unsigned row[32], above_left, above, i, j;
+    size_t la = strlen(a), lb = MIN(strlen(b), G_N_ELEMENTS(row) - 1);
+
+    for (j = 0; j <= lb; j++) {
+        row[j] = j;
+    }
+    for (i = 1; i <= la; i++) {
+        above_left = row[0];
+        row[0] = i;
+        for (j = 1; j <= lb; j++) {
+            above = row[j];
+            row[j] = MIN(MIN(row[j], row[j - 1]) + 1,
+                         above_left + (a[i - 1] != b[j - 1]));
+            above_left = above;
+        }
+    }
+    return row[lb];
+}
+
+static const ToolCommand *find_command(const char *name)
+{
+    unsigned i;
+
+    for (i = 0; i < G_N_ELEMENTS(commands); i++) {
+        if (g_str_equal(commands[i]->name, name)) {
+            return commands[i];
+        }
+    }
+    return NULL;
+}
+
+static int unknown_command(const char *name)
+{
+    const char *nearest = NULL;
+    unsigned best = 4, i, distance;
+
+    for (i = 0; strlen(name) < 32 && i < G_N_ELEMENTS(commands); i++) {
+        distance = edit_distance(name, commands[i]->name);
+        if (distance < best) {
+            best = distance;
+            nearest = commands[i]->name;
+        }
+    }
+    if (nearest) {
+        tool_error("there is no command '%s'; did you mean '%s'?", name,
+                   nearest);
+    } else {
+        tool_error("there is no command '%s'; 'firn-vmstate --help' lists "
+                   "them", name);
+    }
+    return TOOL_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    const ToolCommand *command;
+    ToolArgs args;
+    int code;
+
+    setlocale(LC_ALL, "");
+    if (argc < 2) {
+        print_usage(stderr);
+        return TOOL_USAGE;
+    }
+    if (g_str_equal(argv[1], "-h") || g_str_equal(argv[1], "--help")) {
+        print_usage(stdout);
+        return TOOL_OK;
+    }
+    if (g_str_equal(argv[1], "-V") || g_str_equal(argv[1], "--version")) {
+        printf("firn-vmstate %s\n", FIRN_VERSION);
+        return TOOL_OK;
+    }
+    command = find_command(argv[1]);
+    if (!command) {
+        return unknown_command(argv[1]);
+    }
+    argv[1] = argv[0];
+    code = tool_parse(command, argc - 1, argv + 1, &args);
+    if (code < 0) {
+        code = command->run(&args);
+        if (fflush(stdout) != 0 && code == TOOL_OK) {
+            tool_error("standard output: %s", g_strerror(errno));
+            code = TOOL_FAILED;
+        }
+    }
+    return code;
+}
