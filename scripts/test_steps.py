@@ -1,0 +1,490 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Builds firn in every way it must build and runs every test there is.
+
+Each step has its own build directory (build/<step>) and its own log
+(build/logs/<step>.log). What counts are tests, not steps: cmocka cases and
+unittest methods are read from the output of each test program, any other
+program is one test. The last line says `N passed, N failed, N skipped`; the
+exit status is 1 when anything failed. Every skip is printed with its reason.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.path.join(ROOT, 'build')
+LOGS = os.path.join(BUILD, 'logs')
+JOBS = str(max(2, os.cpu_count() or 2))
+
+UTIL = ('tests/unit/util/',)
+UNIT = ('tests/unit/',)
+INTEGRATION = ('tests/integration/', 'examples/')
+HOSTILE = ('tests/fuzz/',)
+EVERYTHING = UNIT + INTEGRATION + HOSTILE
+
+VALGRIND = ('valgrind -q --error-exitcode=9 --leak-check=full '
+            '--errors-for-leak-kinds=definite --fair-sched=try '
+            '--show-leak-kinds=definite')
+
+
+class StepFailed(Exception):
+    """A command of a step failed; the log says how."""
+
+
+class Step:
+    """One step: its log, its counts, and the commands it runs."""
+
+    def __init__(self, name):
+        self.name = name
+        self.passed = 0
+        self.failed = 0
+        self.skips = []
+        self.failures = []
+        self.path = os.path.join(LOGS, name + '.log')
+        self.log = open(self.path, 'w', encoding='utf-8')
+
+    def ok(self):
+        self.passed += 1
+
+    def fail(self, what):
+        self.failed += 1
+        self.failures.append(what)
+
+    def skip(self, what, reason):
+        self.skips.append((what, reason))
+
+    def check(self, good, what):
+        if good:
+            self.ok()
+        else:
+            self.fail(what)
+
+    def run(self, argv, timeout=1800, env=None, may_fail=False, cwd=ROOT):
+        """Run @argv into the log; returns (exit status, output)."""
+        full_env = dict(os.environ, LC_ALL='C', **(env or {}))
+        self.log.write('$ ' + ' '.join(argv) + '\n')
+        self.log.flush()
+        try:
+            done = subprocess.run(argv, cwd=cwd, env=full_env, timeout=timeout,
+                                  stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, check=False)
+            status, out = done.returncode, done.stdout
+        except subprocess.TimeoutExpired as late:
+            status, out = -1, (late.stdout or b'') + b'\n(timeout)\n'
+        except FileNotFoundError:
+            status, out = 127, b'(no such program)\n'
+        text = out.decode('utf-8', 'replace')
+        self.log.write(text + '[exit status %d]\n' % status)
+        self.log.flush()
+        if status != 0 and not may_fail:
+            raise StepFailed('%s: exit status %d' % (argv[0], status))
+        return status, text
+
+    def tail(self, lines=40):
+        self.log.flush()
+        with open(self.path, encoding='utf-8') as log:
+            return ''.join(log.readlines()[-lines:])
+
+
+# --- building and running -------------------------------------------------
+
+def build_dir(name):
+    return os.path.join(BUILD, name)
+
+
+def configure(step, name, options=(), cc=None, werror=True):
+    """Set up build/@name once; later runs reconfigure by themselves.
+
+    @werror is off where instrumentation makes gcc guess wrongly.
+    """
+    path = build_dir(name)
+    if not os.path.exists(os.path.join(path, 'build.ninja')):
+        env = {'CC': cc} if cc else None
+        step.run(['meson', 'setup', path, ROOT,
+                  '-Dwerror=' + str(werror).lower(), *options], env=env)
+    return path
+
+
+def build(step, name, options=(), cc=None, werror=True):
+    path = configure(step, name, options, cc, werror)
+    step.run(['ninja', '-C', path, '-j', JOBS])
+    return path
+
+
+def tests_of(step, path, prefixes, uring):
+    """Names of the meson tests whose program or script is below @prefixes.
+
+    Without @uring those that force the io_uring back end are left out.
+    """
+    _, text = step.run(['meson', 'introspect', '--tests', path])
+    names = []
+    for test in json.loads(text[text.index('['):]):
+        if not uring and test['env'].get('FIRN_AIO') == 'io_uring':
+            continue
+        where = [os.path.relpath(part, base)
+                 for part in test['cmd'] if os.path.isabs(part)
+                 for base in (path, ROOT)]
+        if any(w.startswith(prefixes) for w in where):
+            names.append(test['name'])
+    return names
+
+
+def count_cases(stdout, result):
+    """Cases inside one test program: (passed, failed, [skipped names])."""
+    passed = len(re.findall(r'^\[ +OK \] \S+$', stdout, re.M))
+    failed = len(set(re.findall(r'^\[  FAILED  \] (\S+)$', stdout, re.M)))
+    skipped = re.findall(r'^\[  SKIPPED \] ([A-Za-z_]\w*)$', stdout, re.M)
+    skips = [(name, 'the test skipped itself') for name in
+             dict.fromkeys(skipped)]
+    ran = re.search(r'^Ran (\d+) tests? in', stdout, re.M)
+    if ran:
+        for name, reason in re.findall(
+                r'^(\S+) \([^)]*\).* \.\.\. skipped (.*)$', stdout, re.M):
+            skips.append((name, reason))
+        bad = re.search(r'FAILED \((.*)\)', stdout)
+        failed = sum(int(n) for n in re.findall(
+            r'(?:failures|errors)=(\d+)', bad.group(1))) if bad else 0
+        passed = int(ran.group(1)) - failed - len(skips)
+    if result == 'OK' and passed + len(skips) == 0:
+        passed = 1
+    if result not in ('OK', 'SKIP') and failed == 0:
+        failed = 1
+    return passed, failed, skips
+
+
+def count_results(step, log_path):
+    """Add up meson's testlog: one JSON object per test program."""
+    with open(log_path, encoding='utf-8') as log:
+        for line in log:
+            test = json.loads(line)
+            name, result = test['name'], test['result']
+            out = test.get('stdout', '') + '\n' + test.get('stderr', '')
+            if result == 'SKIP':
+                said = [x for x in out.splitlines() if x.strip()]
+                step.skip(name, said[-1].strip() if said else 'no reason given')
+                continue
+            passed, failed, skips = count_cases(out, result)
+            step.passed += passed
+            for case, reason in skips:
+                step.skip(name + ': ' + case, reason)
+            if failed:
+                step.failed += failed
+                step.failures.append('%s: %s' % (name, result))
+
+
+def meson_test(step, path, prefixes, env=None, before=(), wrapper=None,
+               multiplier=1, processes=2, uring=True):
+    """Run the tests below @prefixes in the build directory @path.
+
+    @before: a command that runs meson. @uring: io_uring is not forbidden.
+    """
+    names = tests_of(step, path, prefixes, uring and io_uring_works(step))
+    if not names:
+        step.fail('no test was found below ' + ', '.join(prefixes))
+        return
+    argv = [*before, 'meson', 'test', '-C', path, '--no-rebuild',
+            '--print-errorlogs', '--num-processes', str(processes),
+            '--timeout-multiplier', str(multiplier), '--logbase', step.name]
+    if wrapper:
+        argv += ['--wrapper', wrapper]
+    log = os.path.join(path, 'meson-logs', step.name + '.json')
+    if wrapper:
+        log = os.path.join(path, 'meson-logs', '%s-%s.json' % (
+            step.name, os.path.basename(wrapper.split()[0])))
+    if os.path.exists(log):
+        os.remove(log)
+    step.run([*argv, *names], env=env, may_fail=True, timeout=3600)
+    if os.path.exists(log):
+        count_results(step, log)
+    else:
+        step.fail('meson test left no log')
+
+
+def missing(step, program, what):
+    """True, with a skip on record, when @program is not installed."""
+    if shutil.which(program):
+        return False
+    step.skip(what, program + ' is not installed')
+    return True
+
+
+# --- the steps ------------------------------------------------------------
+
+def step_gcc(step):
+    """gcc, warnings are errors; every suite on io_uring"""
+    path = build(step, 'gcc', cc='gcc')
+    if not io_uring_works(step):
+        step.skip('every suite on io_uring', 'this kernel or container does '
+                  'not permit io_uring; the suites run on threads below')
+        return
+    meson_test(step, path, EVERYTHING, env={'FIRN_AIO': 'io_uring'})
+
+
+def io_uring_works(step):
+    probe = ('import ctypes,sys;l=ctypes.CDLL(None,use_errno=True);'
+             'b=ctypes.create_string_buffer(256);'
+             'sys.exit(l.syscall(425,1,b)<0)')
+    status, _ = step.run(['/usr/bin/python3', '-c', probe], may_fail=True)
+    return status == 0
+
+
+def step_threads(step):
+    """every suite on epoll and the thread pool"""
+    path = build(step, 'gcc', cc='gcc')
+    meson_test(step, path, EVERYTHING, env={'FIRN_AIO': 'threads'})
+
+
+def step_seccomp(step):
+    """every suite with io_uring forbidden by a seccomp filter"""
+    path = build(step, 'gcc', cc='gcc')
+    cage = os.path.join(ROOT, 'tests/integration/run_without_io_uring.py')
+    meson_test(step, path, EVERYTHING,
+               before=('/usr/bin/python3', cage), uring=False)
+
+
+def step_clang(step):
+    """clang, -Wthread-safety, warnings are errors; unit tests"""
+    if missing(step, 'clang', 'the clang build'):
+        return
+    path = build(step, 'clang', cc='clang')
+    step.ok()
+    meson_test(step, path, UNIT)
+
+
+def step_asan(step):
+    """unit and hostile-input tests under ASan and UBSan"""
+    path = build(step, 'asan', cc='gcc', werror=False, options=(
+        '-Db_sanitize=address,undefined', '-Dbench=false'))
+    env = {'FIRN_TEST_TIMEOUT': '1500',
+           'ASAN_OPTIONS': 'detect_stack_use_after_return=0:'
+                           'allocator_may_return_null=1:abort_on_error=1',
+           'UBSAN_OPTIONS': 'halt_on_error=1:print_stacktrace=1'}
+    meson_test(step, path, UNIT + HOSTILE, env=env, multiplier=5)
+
+
+def step_tsan(step):
+    """coroutines, locks and event loops under TSan"""
+    path = build(step, 'tsan', cc='gcc', werror=False, options=(
+        '-Db_sanitize=thread', '-Dbench=false'))
+    # TSan of gcc 12 and clang 14 cannot cope with 32 bits of mmap entropy.
+    still = ('setarch', '-R')
+    status, _ = step.run([*still, 'true'], may_fail=True)
+    meson_test(step, path, UTIL, before=still if status == 0 else (),
+               multiplier=5, env={'TSAN_OPTIONS': 'halt_on_error=1',
+                                  'FIRN_TEST_TIMEOUT': '1500'})
+
+
+def step_valgrind(step):
+    """util's tests under valgrind, on epoll and the thread pool"""
+    if missing(step, 'valgrind', 'util under valgrind'):
+        return
+    path = build(step, 'gcc', cc='gcc')
+    # valgrind 3.19 keeps its one lock during io_uring_enter, so that a second
+    # thread never runs and what the first waits for never comes.
+    meson_test(step, path, UTIL, wrapper=VALGRIND, multiplier=5, uring=False,
+               env={'FIRN_TEST_TIMEOUT': '1500', 'FIRN_AIO': 'threads'})
+
+
+def step_ucontext(step):
+    """unit tests with ucontext coroutines"""
+    path = build(step, 'ucontext', cc='gcc', options=(
+        '-Dcoroutine=ucontext', '-Dbench=false'))
+    meson_test(step, path, UNIT)
+
+
+def step_aarch64(step):
+    """aarch64: cross-compiled, unit tests under qemu-user"""
+    if missing(step, 'aarch64-linux-gnu-gcc', 'the aarch64 build'):
+        return
+    status, text = step.run(['scripts/test-aarch64'], may_fail=True)
+    if status == 77:
+        step.skip('aarch64', text.strip().splitlines()[-1])
+        return
+    passed, failed, skips = count_cases(text, 'OK' if status == 0 else 'FAIL')
+    step.passed += passed
+    for case, reason in skips:
+        step.skip('aarch64: ' + case, reason)
+    if failed:
+        step.failed += failed
+        step.failures.append('scripts/test-aarch64')
+
+
+def read_plants():
+    """Rows of tests/plants.txt: (plant, test program, name filter)."""
+    rows = []
+    with open(os.path.join(ROOT, 'tests/plants.txt'), encoding='utf-8') as f:
+        for line in f:
+            words = line.split('#')[0].split()
+            if words:
+                rows.append(tuple(words))
+    return rows
+
+
+def run_filtered(step, path, program, pattern):
+    """Run the cases of @program that match; (exit status, cases run)."""
+    status, text = step.run([os.path.join(path, 'tests/unit', program)],
+                            env={'FIRN_TEST_FILTER': pattern}, timeout=60,
+                            may_fail=True)
+    return status, len(set(re.findall(r'^\[ RUN +\] (\S+)$', text, re.M)))
+
+
+def step_plants(step):
+    """each planted fault is built and its test fails"""
+    rows = read_plants()
+    known = subprocess.run(
+        ['sed', '-n', r"s/^ *.\(S[0-9]_[A-Z0-9_]*\).,$/\1/p",
+         'meson_options.txt'], cwd=ROOT, check=True,
+        stdout=subprocess.PIPE).stdout.decode().split()
+    for plant in sorted(set(known) - {row[0] for row in rows}):
+        step.fail(plant + ' has no test in tests/plants.txt')
+    targets = sorted({'tests/unit/' + row[1] for row in rows})
+    path = configure(step, 'plants', cc='gcc', werror=False,
+                     options=('-Dbench=false', '-Doptimization=1'))
+    for plant in ['none', *dict.fromkeys(row[0] for row in rows)]:
+        step.run(['meson', 'configure', path, '-Dplant=' + plant])
+        mine = [r for r in rows if plant in ('none', r[0])]
+        wanted = sorted({'tests/unit/' + r[1] for r in mine}) or targets
+        step.run(['ninja', '-C', path, '-j', JOBS, *wanted])
+        for name, program, pattern in mine:
+            status, cases = run_filtered(step, path, program, pattern)
+            if plant == 'none':
+                step.check(status == 0 and cases >= 1,
+                           '%s %s: must run and pass without the plant '
+                           '(status %d, %d cases)'
+                           % (program, pattern, status, cases))
+            else:
+                step.check(status != 0 and cases >= 1,
+                           '%s: %s %s did not notice it'
+                           % (name, program, pattern))
+    step.run(['meson', 'configure', path, '-Dplant=none'])
+
+
+def pkg_config(step, destdir, *words):
+    pc = None
+    for base, _, files in os.walk(destdir):
+        if 'firn.pc' in files:
+            pc = base
+    if not pc:
+        raise StepFailed('firn.pc was not installed')
+    _, text = step.run(['pkg-config', *words, 'firn'], env={
+        'PKG_CONFIG_PATH': pc, 'PKG_CONFIG_SYSROOT_DIR': destdir})
+    sysroot = []
+    for word in text.split():
+        # Only firn itself lives below the DESTDIR, its dependencies do not.
+        for flag in ('-I', '-L'):
+            if word.startswith(flag + destdir):
+                plain = word[len(flag) + len(destdir):]
+                if not os.path.exists(word[2:]):
+                    word = flag + plain
+        sysroot.append(word)
+    return sysroot, pc
+
+
+def step_install(step):
+    """meson install into a DESTDIR; embed.c against it, shared and static"""
+    path = build(step, 'gcc', cc='gcc')
+    destdir = os.path.join(BUILD, 'destdir')
+    shutil.rmtree(destdir, ignore_errors=True)
+    step.run(['meson', 'install', '-C', path, '--no-rebuild', '--destdir',
+              destdir])
+    source = os.path.join(ROOT, 'examples/embed.c')
+    shared, pc = pkg_config(step, destdir, '--cflags', '--libs')
+    static, _ = pkg_config(step, destdir, '--cflags', '--libs', '--static')
+    libdir = os.path.dirname(pc)
+    archive = os.path.join(libdir, 'libfirn.a')
+    static = [archive if word == '-lfirn' else word for word in static]
+    for kind, flags in (('shared', shared), ('static', static)):
+        program = os.path.join(destdir, 'embed-' + kind)
+        image = os.path.join(destdir, kind + '.qcow2')
+        step.run(['gcc', '-std=gnu17', source, '-o', program, *flags])
+        status, _ = step.run([program, image], may_fail=True, timeout=120,
+                             env={'LD_LIBRARY_PATH': libdir})
+        step.check(status == 0, 'embed.c, %s' % kind)
+    with open(source, encoding='utf-8') as text:
+        step.check(len(text.readlines()) < 150, 'embed.c is under 150 lines')
+    check_symbols(step, libdir)
+    shutil.rmtree(destdir, ignore_errors=True)
+
+
+def check_symbols(step, libdir):
+    _, text = step.run(['nm', '-D', '--defined-only',
+                        os.path.join(libdir, 'libfirn.so')])
+    names = [line.split()[-1].split('@')[0] for line in text.splitlines()
+             if line.strip() and line.split()[-2] != 'A']
+    foreign = [name for name in names if not name.startswith('firn_')]
+    step.check(names and not foreign, 'libfirn.so exports only firn_*: '
+               + ' '.join(foreign[:5]))
+
+
+def step_layers(step):
+    """includes point downwards; every header compiles alone"""
+    status, _ = step.run(['/usr/bin/python3', 'tests/check_layers.py'],
+                         may_fail=True)
+    step.check(status == 0, 'tests/check_layers.py')
+
+
+STEPS = {
+    'layers': step_layers, 'gcc': step_gcc, 'threads': step_threads,
+    'seccomp': step_seccomp, 'clang': step_clang, 'asan': step_asan,
+    'tsan': step_tsan, 'valgrind': step_valgrind, 'ucontext': step_ucontext,
+    'aarch64': step_aarch64, 'plants': step_plants, 'install': step_install,
+}
+QUICK = ('layers', 'gcc')
+
+
+def run_step(name):
+    step = Step(name)
+    start = time.monotonic()
+    print('%-9s %s ...' % (name, STEPS[name].__doc__), flush=True)
+    try:
+        STEPS[name](step)
+    except StepFailed as reason:
+        step.fail(str(reason))
+    print('%-9s %d passed, %d failed, %d skipped (%.0f s)' % (
+        '', step.passed, step.failed, len(step.skips),
+        time.monotonic() - start), flush=True)
+    for what, reason in step.skips:
+        print('          skipped: %s: %s' % (what, reason))
+    for what in step.failures:
+        print('          FAILED: ' + what)
+    if step.failed:
+        print('--- end of %s' % os.path.relpath(step.path, ROOT))
+        print(step.tail())
+        print('---', flush=True)
+    step.log.close()
+    return step
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog='scripts/test', description='Build firn and run its tests.')
+    parser.add_argument('--quick', action='store_true',
+                        help='gcc and io_uring only')
+    parser.add_argument('--list', action='store_true', help='name the steps')
+    parser.add_argument('-k', metavar='STEP', action='append',
+                        choices=list(STEPS), help='run this step (repeat)')
+    args = parser.parse_args()
+    if args.list:
+        for name, function in STEPS.items():
+            print('%-9s %s' % (name, function.__doc__))
+        return 0
+    os.makedirs(LOGS, exist_ok=True)
+    names = args.k or (QUICK if args.quick else list(STEPS))
+    done = [run_step(name) for name in names]
+    failed = sum(step.failed for step in done)
+    print('%d passed, %d failed, %d skipped' % (
+        sum(step.passed for step in done), failed,
+        sum(len(step.skips) for step in done)))
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
