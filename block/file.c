@@ -40,6 +40,7 @@ typedef struct FileState {
     bool flush_failed;    /* for good, see above */
     bool no_zero_range;   /* the file system does not know it */
     bool no_punch_hole;
+    FileGrow grow;
 } FileState;
 
 /* --- Opening --- */
@@ -254,6 +255,7 @@ static int coroutine_fn file_co_open(BlockDriverState *bs,
         return ret;
     }
     set_limits(bs, s);
+    file_grow_init(&s->grow, s->direct && !s->is_device);
     g_free(bs->filename);
     bs->filename = g_steal_pointer(&filename);
     return 0;
@@ -262,8 +264,12 @@ static int coroutine_fn file_co_open(BlockDriverState *bs,
 static int coroutine_fn file_co_close(BlockDriverState *bs)
 {
     FileState *s = bs->opaque;
+    int ret = file_grow_trim(&s->grow, s->fd, bs->total_bytes);
 
-    return close(s->fd) < 0 ? -errno : 0;
+    if (close(s->fd) < 0 && ret == 0) {
+        ret = -errno;
+    }
+    return ret;
 }
 
 static int64_t coroutine_fn file_co_getlength(BlockDriverState *bs)
@@ -351,6 +357,7 @@ static int coroutine_fn file_co_pwritev(BlockDriverState *bs, uint64_t offset,
     if (flags & BDRV_REQ_FUA) {
         aio_flags |= AIO_DSYNC;
     }
+    file_grow_for(&s->grow, s->fd, bs->total_bytes, offset + bytes);
     done = transfer_all(s, aio_co_pwritev, offset, qiov, aio_flags);
     if (done < 0) {
         return done;
@@ -461,6 +468,7 @@ static int coroutine_fn file_co_truncate(BlockDriverState *bs, uint64_t size,
         return set_error(errp, -ENOTSUP, "'%s' is a block device and keeps "
                          "its size", bs->filename);
     }
+    s->grow.end = 0;
     ret = aio_co_ftruncate(s->fd, size);
     if (ret < 0) {
         set_error(errp, ret, "cannot resize '%s': %s", bs->filename,

@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Image locks of the file driver (file-lock.c). */
+/* The parts of the file driver beside file.c. */
 #ifndef FIRN_BLOCK_FILE_INT_H
 #define FIRN_BLOCK_FILE_INT_H
 
 #include <glib.h>
 #include <stdbool.h>
+#include <stdint.h>
+
+#include "util/co-lock.h"
+#include "util/compiler.h"
+
+/* --- file-lock.c --- */
 
 /*
  * Lock @fd for @writer or a reader; it is unlocked when its last duplicate is
@@ -15,5 +21,23 @@
  */
 int file_lock(int fd, bool writer, bool probe, const char *filename,
               GError **errp);
+
+/* --- file-grow.c --- */
+
+typedef struct FileGrow {
+    CoMutex lock;   /* held while space is allocated */
+    uint64_t end;   /* of what was allocated ahead; 0: nothing was */
+    bool enabled;   /* until the file system refuses */
+} FileGrow;
+
+void file_grow_init(FileGrow *g, bool enabled);
+/*
+ * A write that ends at @end is due to a file of @length bytes: allocate ahead
+ * if that is worth it. Failing to is no error.
+ */
+void coroutine_fn file_grow_for(FileGrow *g, int fd, uint64_t length,
+                                uint64_t end);
+/* Cut off what was allocated behind @length. Returns 0 or -errno. */
+int coroutine_fn file_grow_trim(FileGrow *g, int fd, uint64_t length);
 
 #endif
