@@ -12,7 +12,8 @@
  *
  * Each backing file is opened on a coroutine stack of its own, so that a long
  * chain in a hostile image runs into MAX_BACKING_DEPTH and not into the guard
- * page. Requests are in io.c, the BlockBackend in block-backend.c.
+ * page; MAX_NESTING does the same for protocols inside protocols. Requests are
+ * in io.c, the BlockBackend in block-backend.c.
  */
 #include <string.h>
 
@@ -21,6 +22,7 @@
 
 #define PROBE_BYTES 2048
 #define MAX_BACKING_DEPTH 200
+#define MAX_NESTING 16
 
 static BlockDriver *const builtin_drivers[] = {
     &bdrv_raw,
@@ -358,7 +360,8 @@ static int coroutine_fn open_driver(BlockDriverState *bs,
     ret = bs->drv->co_open(bs, options, bs->open_flags, errp);
     if (ret < 0) {
         explain(errp, ret, "cannot open", bs->filename);
-        if (!bs->drv->protocol_name) {
+        /* A loop would name itself many times over. */
+        if (!bs->drv->protocol_name && ret != -ELOOP) {
             prefix_error(errp, ret, "%s: ", bs->filename);
         }
         return ret;
@@ -377,7 +380,7 @@ static int coroutine_fn open_driver(BlockDriverState *bs,
     return ret;
 }
 
-/* Step 3 for formats. *@drv is NULL when the format is to be probed. */
+/* Step 3 for formats. @drv is NULL when the format is to be probed. */
 static int coroutine_fn open_format(BlockDriverState *bs,
                                     const char *filename,
                                     BdrvOptions *options, BlockDriver *drv,
@@ -553,18 +556,23 @@ static int coroutine_fn open_backing(OpenBacking *o)
     return o->ret;
 }
 
-static unsigned backing_depth(const BlockDriverState *bs)
+/* How many nodes lie above @bs: by way of backing files, and since the last of
+ * these. */
+static void node_depth(const BlockDriverState *bs, unsigned *ret_backing,
+                       unsigned *ret_nesting)
 {
-    unsigned depth = 0;
+    unsigned backing = 0, nesting = 0;
 
-    while (bs->parent_edge) {
-        depth += bs->parent_edge->role == BDRV_CHILD_BACKING;
-        bs = bs->parent_edge->parent;
-        if (!bs) {
-            break;
+    while (bs && bs->parent_edge) {
+        if (bs->parent_edge->role == BDRV_CHILD_BACKING) {
+            backing++;
+        } else if (backing == 0) {
+            nesting++;
         }
+        bs = bs->parent_edge->parent;
     }
-    return depth;
+    *ret_backing = backing;
+    *ret_nesting = nesting;
 }
 
 int coroutine_fn bdrv_co_open_child(BlockDriverState *parent,
@@ -574,16 +582,23 @@ int coroutine_fn bdrv_co_open_child(BlockDriverState *parent,
                                     GError **errp)
 {
     unsigned flags = child_flags(parent, role);
+    unsigned backing, nesting;
     OpenBacking o;
 
-    if (role != BDRV_CHILD_BACKING) {
-        return open_edge(filename, options, flags,
-                         edge_new(parent, name, role), ret, errp);
-    }
-    if (backing_depth(parent) >= MAX_BACKING_DEPTH) {
+    node_depth(parent, &backing, &nesting);
+    if (backing >= MAX_BACKING_DEPTH) {
         bdrv_options_free(options);
         return set_error(errp, -ELOOP, "more than %d backing files, or one "
                          "that leads back to itself", MAX_BACKING_DEPTH);
+    }
+    if (nesting > MAX_NESTING) {
+        bdrv_options_free(options);
+        return set_error(errp, -ELOOP, "more than %d drivers inside one "
+                         "another", MAX_NESTING);
+    }
+    if (role != BDRV_CHILD_BACKING) {
+        return open_edge(filename, options, flags,
+                         edge_new(parent, name, role), ret, errp);
     }
     o = (OpenBacking) {
         .filename = filename,

@@ -129,6 +129,19 @@ int coroutine_fn bdrv_co_snapshot_create(BlockDriverState *bs,
     return ret;
 }
 
+/* A snapshot may have been taken when the disk had another size. Filters above
+ * @bs have the same. */
+static int coroutine_fn refresh_lengths(BlockDriverState *bs)
+{
+    int ret = 0;
+
+    while (bs && ret == 0) {
+        ret = bdrv_co_refresh_length(bs);
+        bs = bs->parent_edge ? bs->parent_edge->parent : NULL;
+    }
+    return ret;
+}
+
 int coroutine_fn bdrv_co_snapshot_goto(BlockDriverState *bs,
                                        const char *id_or_name, GError **errp)
 {
@@ -145,8 +158,7 @@ int coroutine_fn bdrv_co_snapshot_goto(BlockDriverState *bs,
     bdrv_co_exclusive_begin(bs);
     ret = bs->drv->co_snapshot_goto(bs, id_or_name, errp);
     if (ret == 0) {
-        /* A snapshot may have been taken before the disk was resized. */
-        ret = bdrv_co_refresh_length(bs);
+        ret = refresh_lengths(bs);
     }
     explain(bs, "go to the snapshot", ret, errp);
     bdrv_co_exclusive_end(bs);

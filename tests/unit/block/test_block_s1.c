@@ -11,9 +11,34 @@
 #include "tests/support/fake_driver.h"
 #include "tests/support/helpers.h"
 
+/* What a callback has seen. */
+typedef struct Seen {
+    FakeDisk *disk;
+    unsigned calls;
+    int ret;
+    bool in_coroutine;
+    bool in_submit;
+    bool submitting;
+    unsigned in_flight; /* on the disk, when it ran */
+} Seen;
+
+/* Somebody who drains. */
+typedef struct Drainer {
+    BlockDriverState *bs;
+    FakeDisk *disk;
+    bool drained;
+    unsigned in_flight; /* when begin returned */
+} Drainer;
+
+/* What requests use is here and not on the stack of the test: with a plant a
+ * test fails, and ends, while they are under way. */
 typedef struct Fixture {
     FakeDisk *disk;
     BlockBackend *blk;
+    Seen seen[2];
+    Drainer drainer;
+    uint8_t buf[512];
+    QEMUIOVector qiov;
 } Fixture;
 
 static int setup(void **state)
@@ -25,6 +50,8 @@ static int setup(void **state)
     }
     alarm(20);
     f->disk = fake_disk_new("d", 1 << 20);
+    f->seen[0].disk = f->seen[1].disk = f->drainer.disk = f->disk;
+    qemu_iovec_init_buf(&f->qiov, f->buf, sizeof(f->buf));
     *state = f;
     return blk_open(test_ctx, "fake:d", NULL, BDRV_O_RDWR, &f->blk, NULL);
 }
@@ -33,22 +60,15 @@ static int teardown(void **state)
 {
     Fixture *f = *state;
 
+    fake_release_all(f->disk);
+    while (blk_bs(f->blk)->quiesce_counter > 0) {
+        bdrv_drained_end(blk_bs(f->blk));
+    }
     blk_close(f->blk);
     fake_disk_free(f->disk);
     g_free(f);
     return test_ctx_teardown(state);
 }
-
-/* What a callback has seen. */
-typedef struct Seen {
-    FakeDisk *disk;
-    unsigned calls;
-    int ret;
-    bool in_coroutine;
-    bool in_submit;
-    bool submitting;
-    unsigned in_flight; /* on the disk, when it ran */
-} Seen;
 
 static void record(void *opaque, int ret)
 {
@@ -65,22 +85,20 @@ static void record(void *opaque, int ret)
 
 static void check_completion(Fixture *f, bool sync)
 {
-    uint8_t buf[512] = "data";
-    Seen seen = { .disk = f->disk, .submitting = true };
-    QEMUIOVector qiov;
+    Seen *seen = &f->seen[0];
 
-    qemu_iovec_init_buf(&qiov, buf, sizeof(buf));
+    seen->submitting = true;
     f->disk->sync = sync;
-    blk_aio_pwritev(f->blk, 0, &qiov, 0, record, &seen);
-    seen.submitting = false;
+    blk_aio_pwritev(f->blk, 0, &f->qiov, 0, record, seen);
+    seen->submitting = false;
 
-    TEST_WAIT_UNTIL(seen.calls > 0);
+    TEST_WAIT_UNTIL(seen->calls > 0);
     test_turns(3);
-    assert_int_equal(seen.calls, 1);
-    assert_int_equal(seen.ret, 0);
-    assert_false(seen.in_coroutine);
-    assert_false(seen.in_submit);
-    assert_int_equal(seen.in_flight, 0);
+    assert_int_equal(seen->calls, 1);
+    assert_int_equal(seen->ret, 0);
+    assert_false(seen->in_coroutine);
+    assert_false(seen->in_submit);
+    assert_int_equal(seen->in_flight, 0);
 }
 
 static void test_s1_completion_in_coroutine(void **state)
@@ -98,12 +116,13 @@ static void write_again(void *opaque, int ret)
 {
     Fixture *f = opaque;
 
-    assert_int_equal(ret, 0);
-    assert_false(co_in_coroutine());
-    assert_int_equal(blk_pwrite(f->blk, 512, 4, "next"), 0);
+    record(&f->seen[0], ret);
+    if (f->seen[0].in_coroutine) {
+        return; /* the test fails; blocking calls would abort here */
+    }
+    f->seen[0].ret = blk_pwrite(f->blk, 512, 4, "next");
     bdrv_drained_begin(blk_bs(f->blk));
     bdrv_drained_end(blk_bs(f->blk));
-    f->disk->sync = true; /* seen by the test */
 }
 
 static void test_s1_completion_in_coroutine_would_hang_blocking_calls(
@@ -112,7 +131,9 @@ static void test_s1_completion_in_coroutine_would_hang_blocking_calls(
     Fixture *f = *state;
 
     blk_aio_flush(f->blk, write_again, f);
-    TEST_WAIT_UNTIL(f->disk->sync);
+    TEST_WAIT_UNTIL(f->seen[0].calls > 0);
+    assert_false(f->seen[0].in_coroutine);
+    assert_int_equal(f->seen[0].ret, 0);
 }
 
 /* --- Cancel --- */
@@ -135,89 +156,72 @@ static void release_held(void *opaque)
 static void test_s1_cancel_frees_in_flight(void **state)
 {
     Fixture *f = *state;
-    uint8_t *buf = g_malloc(512);
-    Seen seen = { .disk = f->disk };
-    QEMUIOVector qiov;
+    Seen *seen = &f->seen[0];
     BlockAIOCB *acb;
     uint8_t now[512];
 
-    test_fill(buf, 512, 1);
-    qemu_iovec_init_buf(&qiov, buf, 512);
+    test_fill(f->buf, 512, 1);
     fake_hold(f->disk, FAKE_WRITE, 0, 0);
-    acb = blk_aio_pwritev(f->blk, 0, &qiov, 0, record, &seen);
+    acb = blk_aio_pwritev(f->blk, 0, &f->qiov, 0, record, seen);
     TEST_WAIT_UNTIL(fake_nb_held(f->disk) == 1);
 
     aio_bh_schedule_oneshot(test_ctx, release_held, f->disk);
     blk_aio_cancel(acb);
 
-    assert_int_equal(seen.calls, 1);
-    assert_int_equal(seen.in_flight, 0);
+    assert_int_equal(seen->calls, 1);
+    assert_int_equal(seen->in_flight, 0);
     assert_int_equal(f->disk->in_flight, 0);
     fake_disk_peek(f->disk, 0, now, 512);
     assert_true(test_matches(now, 512, 1));
-    g_free(buf);
 }
 
 static void test_s1_cancel_async_reports_after_the_io(void **state)
 {
     Fixture *f = *state;
-    uint8_t buf[512];
-    Seen seen = { .disk = f->disk };
-    QEMUIOVector qiov;
+    Seen *seen = &f->seen[0];
     BlockAIOCB *acb;
 
-    qemu_iovec_init_buf(&qiov, buf, 512);
     fake_hold(f->disk, FAKE_READ, 0, 0);
-    acb = blk_aio_preadv(f->blk, 0, &qiov, 0, record, &seen);
+    acb = blk_aio_preadv(f->blk, 0, &f->qiov, 0, record, seen);
     TEST_WAIT_UNTIL(fake_nb_held(f->disk) == 1);
 
     blk_aio_cancel_async(acb);
     blk_aio_cancel_async(acb);
     test_turns(10);
-    assert_int_equal(seen.calls, 0);
+    assert_int_equal(seen->calls, 0);
 
     fake_release_all(f->disk);
-    TEST_WAIT_UNTIL(seen.calls > 0);
+    TEST_WAIT_UNTIL(seen->calls > 0);
     test_turns(3);
-    assert_int_equal(seen.calls, 1);
-    assert_int_equal(seen.in_flight, 0);
+    assert_int_equal(seen->calls, 1);
+    assert_int_equal(seen->in_flight, 0);
 }
 
 static void test_s1_cancel_of_queued_request_never_reaches_the_disk(
     void **state)
 {
     Fixture *f = *state;
-    uint8_t buf[512] = "";
-    Seen first = { .disk = f->disk }, second = first;
-    QEMUIOVector qiov;
+    Seen *first = &f->seen[0], *second = &f->seen[1];
     BlockAIOCB *acb;
 
-    qemu_iovec_init_buf(&qiov, buf, 512);
     fake_log_clear(f->disk);
     bdrv_drained_begin(blk_bs(f->blk));
-    acb = blk_aio_pwritev(f->blk, 0, &qiov, 0, record, &first);
-    blk_aio_pwritev(f->blk, 512, &qiov, 0, record, &second);
+    acb = blk_aio_pwritev(f->blk, 0, &f->qiov, 0, record, first);
+    blk_aio_pwritev(f->blk, 512, &f->qiov, 0, record, second);
 
     blk_aio_cancel(acb);
 
-    assert_int_equal(first.calls, 1);
-    assert_int_equal(first.ret, -ECANCELED);
-    assert_int_equal(second.calls, 0);
+    assert_int_equal(first->calls, 1);
+    assert_int_equal(first->ret, -ECANCELED);
+    assert_int_equal(second->calls, 0);
     assert_int_equal(fake_count(f->disk, FAKE_ANY), 0);
     bdrv_drained_end(blk_bs(f->blk));
-    TEST_WAIT_UNTIL(second.calls > 0);
-    assert_int_equal(second.ret, 0);
+    TEST_WAIT_UNTIL(second->calls > 0);
+    assert_int_equal(second->ret, 0);
     assert_int_equal(fake_count(f->disk, FAKE_ANY), 1);
 }
 
 /* --- Drain --- */
-
-typedef struct Drainer {
-    BlockDriverState *bs;
-    FakeDisk *disk;
-    bool drained;
-    unsigned in_flight; /* when begin returned */
-} Drainer;
 
 static void coroutine_fn drain_entry(void *opaque)
 {
@@ -243,33 +247,31 @@ static void coroutine_fn drain_entry(void *opaque)
 static void test_s1_drain_ignores_in_flight(void **state)
 {
     Fixture *f = *state;
-    uint8_t buf[512] = "";
-    Seen a = { .disk = f->disk }, b = a;
-    Drainer d = { .bs = blk_bs(f->blk), .disk = f->disk };
-    QEMUIOVector qiov;
+    Seen *a = &f->seen[0], *b = &f->seen[1];
+    Drainer *d = &f->drainer;
 
-    qemu_iovec_init_buf(&qiov, buf, 512);
+    d->bs = blk_bs(f->blk);
     fake_log_clear(f->disk);
     fake_hold(f->disk, FAKE_WRITE, 0, 512);
-    blk_aio_pwritev(f->blk, 0, &qiov, 0, record, &a);
+    blk_aio_pwritev(f->blk, 0, &f->qiov, 0, record, a);
     TEST_WAIT_UNTIL(fake_nb_held(f->disk) == 1);
 
-    test_spawn(drain_entry, &d);
-    blk_aio_pwritev(f->blk, 4096, &qiov, 0, record, &b);
+    test_spawn(drain_entry, d);
+    blk_aio_pwritev(f->blk, 4096, &f->qiov, 0, record, b);
     test_turns(10);
-    assert_false(d.drained);
+    assert_false(d->drained);
     assert_int_equal(fake_count(f->disk, FAKE_WRITE), 1);
 
     fake_release_all(f->disk);
-    TEST_WAIT_UNTIL(d.drained);
-    assert_int_equal(d.in_flight, 0);
+    TEST_WAIT_UNTIL(d->drained);
+    assert_int_equal(d->in_flight, 0);
     test_turns(10);
-    assert_int_equal(a.calls, 1);
-    assert_int_equal(b.calls, 0);
+    assert_int_equal(a->calls, 1);
+    assert_int_equal(b->calls, 0);
     assert_int_equal(fake_count(f->disk, FAKE_WRITE), 1);
 
     bdrv_drained_end(blk_bs(f->blk));
-    TEST_WAIT_UNTIL(b.calls > 0);
+    TEST_WAIT_UNTIL(b->calls > 0);
     assert_int_equal(fake_count(f->disk, FAKE_WRITE), 2);
 }
 
@@ -277,15 +279,16 @@ static void test_s1_drain_ignores_in_flight_on_lower_node(void **state)
 {
     Fixture *f = *state;
     BlockDriverState *lower = blk_bs(f->blk)->file->bs;
-    Drainer d = { .bs = blk_bs(f->blk), .disk = f->disk };
+    Drainer *d = &f->drainer;
 
+    d->bs = blk_bs(f->blk);
     bdrv_inc_in_flight(lower);
-    test_spawn(drain_entry, &d);
+    test_spawn(drain_entry, d);
     test_turns(10);
-    assert_false(d.drained);
-
     bdrv_dec_in_flight(lower);
-    TEST_WAIT_UNTIL(d.drained);
+    assert_false(d->drained);
+
+    TEST_WAIT_UNTIL(d->drained);
     bdrv_drained_end(lower); /* any node of the tree stands for the tree */
     assert_int_equal(blk_pwrite(f->blk, 0, 1, "x"), 0);
 }
@@ -293,17 +296,17 @@ static void test_s1_drain_ignores_in_flight_on_lower_node(void **state)
 static void test_drains_nest(void **state)
 {
     Fixture *f = *state;
-    Seen seen = { .disk = f->disk };
+    Seen *seen = &f->seen[0];
 
     bdrv_drained_begin(blk_bs(f->blk));
     bdrv_drained_begin(blk_bs(f->blk)->file->bs);
-    blk_aio_flush(f->blk, record, &seen);
+    blk_aio_flush(f->blk, record, seen);
     bdrv_drained_end(blk_bs(f->blk));
     test_turns(10);
-    assert_int_equal(seen.calls, 0);
+    assert_int_equal(seen->calls, 0);
 
     bdrv_drained_end(blk_bs(f->blk));
-    TEST_WAIT_UNTIL(seen.calls > 0);
+    TEST_WAIT_UNTIL(seen->calls > 0);
 }
 
 /* --- Exclusive --- */

@@ -65,6 +65,17 @@ static void close_file(Fixture *f)
     f->blk = NULL;
 }
 
+/* Some file systems, such as tmpfs of old, have no O_DIRECT. */
+static void skip_without_direct(Fixture *f)
+{
+    int fd = open(f->path, O_RDONLY | O_CREAT | O_DIRECT | O_CLOEXEC, 0644);
+
+    if (fd < 0) {
+        skip();
+    }
+    close(fd);
+}
+
 static uint64_t allocated(Fixture *f)
 {
     struct stat st;
@@ -106,6 +117,7 @@ static void test_write_and_read_back_cached(void **state)
 
 static void test_write_and_read_back_direct(void **state)
 {
+    skip_without_direct(*state);
     write_and_read_back(*state, BDRV_O_NOCACHE);
 }
 
@@ -116,6 +128,7 @@ static void test_write_and_read_back_writethrough(void **state)
 
 static void test_write_and_read_back_directsync(void **state)
 {
+    skip_without_direct(*state);
     write_and_read_back(*state, BDRV_O_NOCACHE | BDRV_O_WRITETHROUGH);
 }
 
@@ -124,6 +137,7 @@ static void test_direct_alignment_is_found(void **state)
     Fixture *f = *state;
     BlockDriverState *file;
 
+    skip_without_direct(f);
     assert_int_equal(create(f, "size=1M", NULL), 0);
     open_file(f, BDRV_O_NOCACHE);
     file = blk_bs(f->blk)->file->bs;
@@ -140,6 +154,7 @@ static void test_direct_read_across_an_odd_end(void **state)
     Fixture *f = *state;
     uint8_t buf[100];
 
+    skip_without_direct(f);
     assert_int_equal(create(f, "size=70000", NULL), 0);
     open_file(f, BDRV_O_RDWR);
     test_fill(buf, 100, 1);
@@ -202,6 +217,11 @@ static void run_parallel(Fixture *f, unsigned flags)
 static void test_requests_in_parallel(void **state)
 {
     run_parallel(*state, 0);
+}
+
+static void test_requests_in_parallel_direct(void **state)
+{
+    skip_without_direct(*state);
     run_parallel(*state, BDRV_O_NOCACHE);
 }
 
@@ -228,26 +248,31 @@ static bool is_zero(Fixture *f, uint64_t offset, uint64_t bytes)
     return qemu_iovec_is_zero(&qiov, 0, bytes);
 }
 
+static void zero_with_and_without_unmap(Fixture *f, unsigned flags)
+{
+    fill_file(f, flags | BDRV_O_UNMAP);
+    assert_int_equal(blk_pwrite_zeroes(f->blk, 65536, 131072 + 7, 0), 0);
+    assert_true(is_zero(f, 65536, 131072 + 7));
+    assert_false(is_zero(f, 65535, 1));
+    assert_false(is_zero(f, 65536 + 131072 + 7, 1));
+    assert_true(allocated(f) >= FILE_BYTES);
+
+    assert_int_equal(blk_pwrite_zeroes(f->blk, 524288, 262144,
+                                       BDRV_REQ_MAY_UNMAP), 0);
+    assert_true(is_zero(f, 524288, 262144));
+    assert_false(is_zero(f, 524287, 1));
+    assert_true(allocated(f) < FILE_BYTES);
+}
+
 static void test_zeroes_keep_the_space_unless_told(void **state)
 {
-    static const unsigned modes[] = { 0, BDRV_O_NOCACHE };
-    Fixture *f = *state;
+    zero_with_and_without_unmap(*state, 0);
+}
 
-    for (int i = 0; i < 2; i++) {
-        fill_file(f, modes[i] | BDRV_O_UNMAP);
-        assert_int_equal(blk_pwrite_zeroes(f->blk, 65536, 131072 + 7, 0), 0);
-        assert_true(is_zero(f, 65536, 131072 + 7));
-        assert_false(is_zero(f, 65535, 1));
-        assert_false(is_zero(f, 65536 + 131072 + 7, 1));
-        assert_true(allocated(f) >= FILE_BYTES);
-
-        assert_int_equal(blk_pwrite_zeroes(f->blk, 524288, 262144,
-                                           BDRV_REQ_MAY_UNMAP), 0);
-        assert_true(is_zero(f, 524288, 262144));
-        assert_false(is_zero(f, 524287, 1));
-        assert_true(allocated(f) < FILE_BYTES);
-        close_file(f);
-    }
+static void test_zeroes_keep_the_space_unless_told_direct(void **state)
+{
+    skip_without_direct(*state);
+    zero_with_and_without_unmap(*state, BDRV_O_NOCACHE);
 }
 
 static void test_discard_punches_a_hole(void **state)
@@ -588,7 +613,9 @@ static const struct CMUnitTest tests[] = {
     FILE_TEST(test_direct_alignment_is_found),
     FILE_TEST(test_direct_read_across_an_odd_end),
     FILE_TEST(test_requests_in_parallel),
+    FILE_TEST(test_requests_in_parallel_direct),
     FILE_TEST(test_zeroes_keep_the_space_unless_told),
+    FILE_TEST(test_zeroes_keep_the_space_unless_told_direct),
     FILE_TEST(test_discard_punches_a_hole),
     FILE_TEST(test_zeroes_past_the_end_extend_the_file),
     FILE_TEST(test_block_status_shows_holes),

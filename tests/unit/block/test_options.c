@@ -321,6 +321,43 @@ static void test_raw_shows_a_part(void **state)
     fake_disk_free(d);
 }
 
+/* A name in a hostile image must not exhaust the stack. */
+static void test_nested_drivers_are_limited(void **state)
+{
+    g_autoptr(GString) name = g_string_new("fake:d");
+    g_autoptr(GError) error = NULL;
+    FakeDisk *d = fake_disk_new("d", 1 << 20);
+    BlockBackend *blk = NULL;
+
+    for (int i = 0; i < 10; i++) {
+        g_string_prepend(name, "blkdebug::");
+    }
+    assert_int_equal(open_with(name->str, NULL, 0, &blk, NULL), 0);
+    blk_close(blk);
+    for (int i = 0; i < 1000; i++) {
+        g_string_prepend(name, "blkdebug::");
+    }
+    assert_int_equal(open_with(name->str, NULL, 0, &blk, &error), -ELOOP);
+    fake_disk_free(d);
+}
+
+static void test_backing_file_that_is_its_own_ends(void **state)
+{
+    g_autofree char *path = test_path("loop.qcow2");
+    g_autoptr(GError) error = NULL;
+    BlockBackend *blk = NULL;
+
+    if (!bdrv_find_format("qcow2") || !test_have_program("qemu-img")) {
+        skip();
+    }
+    assert_int_equal(test_run(NULL, "qemu-img create -f qcow2 %s 1M", path),
+                     0);
+    assert_int_equal(test_run(NULL, "qemu-img rebase -u -f qcow2 -F qcow2 -b "
+                              "loop.qcow2 %s", path), 0);
+    assert_int_equal(open_with(path, NULL, 0, &blk, &error), -ELOOP);
+    assert_non_null(strstr(error->message, "backing"));
+}
+
 #define CTX_TEST(f) \
     cmocka_unit_test_setup_teardown(f, test_ctx_setup, test_ctx_teardown)
 
@@ -339,6 +376,8 @@ static const struct CMUnitTest tests[] = {
     CTX_TEST(test_open_errors_say_what_is_wrong),
     CTX_TEST(test_generic_options_become_flags),
     CTX_TEST(test_raw_shows_a_part),
+    CTX_TEST(test_nested_drivers_are_limited),
+    CTX_TEST(test_backing_file_that_is_its_own_ends),
 };
 
 FIRN_TEST_MAIN(tests)
