@@ -16,6 +16,7 @@
 #include "firn_int.h"
 
 #include <errno.h>
+#include <signal.h>
 
 #include "util/coroutine.h"
 #include "util/error.h"
@@ -38,6 +39,11 @@ bool firn_version_at_least(unsigned major, unsigned minor, unsigned micro)
     return version_number(major, minor, micro)
            <= version_number(FIRN_VERSION_MAJOR, FIRN_VERSION_MINOR,
                              FIRN_VERSION_MICRO);
+}
+
+GQuark firn_error_domain(void)
+{
+    return FIRN_ERROR;
 }
 
 static bool on_owner_thread(FirnContext *ctx)
@@ -173,9 +179,14 @@ static int context_start_thread(FirnContext *ctx, GError **errp)
         .ready = PTHREAD_COND_INITIALIZER,
     };
     pthread_t thread;
+    sigset_t all, before;
     int ret;
 
+    /* The program's signals are for its own threads. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     ret = pthread_create(&thread, NULL, context_thread, &up);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (ret) {
         ret = set_error(errp, -ret, "cannot make a thread: %s",
                         g_strerror(ret));

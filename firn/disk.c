@@ -21,7 +21,7 @@
 typedef struct OpenArgs {
     FirnDisk *disk;
     const char *filename;
-    BdrvOptions *options;
+    BdrvOptions *options;   /* NULL once consumed */
     unsigned flags;
     GError **errp;
 } OpenArgs;
@@ -31,8 +31,8 @@ static int coroutine_fn open_co(void *opaque)
     OpenArgs *a = opaque;
 
     co_queue_init(&a->disk->idle);
-    return blk_co_open(a->filename, a->options, a->flags, &a->disk->blk,
-                       a->errp);
+    return blk_co_open(a->filename, g_steal_pointer(&a->options), a->flags,
+                       &a->disk->blk, a->errp);
 }
 
 static unsigned bdrv_flags(unsigned flags)
@@ -103,9 +103,7 @@ int firn_disk_open(FirnContext *ctx, const char *filename,
     a.disk = disk;
     ret = firn_run(ctx, open_co, &a, errp);
     if (ret < 0) {
-        if (ret == -EDEADLK) {
-            bdrv_options_free(a.options); /* open_co did not consume them */
-        }
+        bdrv_options_free(a.options);
         g_free(disk);
         return ret;
     }
@@ -121,6 +119,7 @@ static int coroutine_fn close_co(void *opaque)
     while (g_atomic_int_get(&disk->in_flight) > 0) {
         co_queue_wait(&disk->idle, NULL);
     }
+    disk->closed = true;
     return blk_co_close(disk->blk);
 }
 
@@ -135,7 +134,7 @@ int firn_disk_close(FirnDisk *disk)
     g_assert(g_atomic_int_get(&disk->users) == 0);
     ctx = disk->ctx;
     ret = firn_run(ctx, close_co, disk, NULL);
-    if (ret == -EDEADLK) {
+    if (!disk->closed) {
         return ret;
     }
     g_free(disk);
@@ -146,7 +145,7 @@ int firn_disk_close(FirnDisk *disk)
 typedef struct CreateArgs {
     const char *format;
     const char *filename;
-    BdrvOptions *options;
+    BdrvOptions *options;   /* NULL once consumed */
     GError **errp;
 } CreateArgs;
 
@@ -154,7 +153,8 @@ static int coroutine_fn create_co(void *opaque)
 {
     CreateArgs *a = opaque;
 
-    return blk_co_create(a->format, a->filename, a->options, a->errp);
+    return blk_co_create(a->format, a->filename,
+                         g_steal_pointer(&a->options), a->errp);
 }
 
 int firn_disk_create(FirnContext *ctx, const char *format,
@@ -169,9 +169,7 @@ int firn_disk_create(FirnContext *ctx, const char *format,
         return ret;
     }
     ret = firn_run(ctx, create_co, &a, errp);
-    if (ret == -EDEADLK) {
-        bdrv_options_free(a.options); /* create_co did not consume them */
-    }
+    bdrv_options_free(a.options);
     return ret;
 }
 

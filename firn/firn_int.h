@@ -28,6 +28,7 @@ struct FirnDisk {
     FirnContext *ctx;       /* const */
     BlockBackend *blk;      /* const after open */
     bool writable;          /* const after open */
+    bool closed;            /* written by the context's thread in close */
     gint in_flight;         /* atomic: accepted requests without callback */
     gint users;             /* atomic: machines that use the disk */
     CoQueue idle;           /* context's thread: wait for in_flight == 0 */

@@ -10,9 +10,9 @@
  *
  * Errors. A function that can fail returns 0 (or a count, where it says so)
  * or a negative errno; those with a GError **errp last also set a sentence
- * for people there, with domain FIRN_ERROR and the positive errno as its
- * code. errp may be NULL. Results behind pointers that are named ret_... are
- * written on success only. The library never prints and never exits.
+ * for people there, with domain firn_error_domain() and the positive errno as
+ * its code. errp may be NULL. Results behind pointers that are named ret_...
+ * are written on success only. The library never prints and never exits.
  *
  * Threads. Every function may be called from any thread unless it says
  * otherwise; an object that is being freed must not be used by anyone else.
@@ -56,8 +56,7 @@ FIRN_API bool firn_version_at_least(unsigned major, unsigned minor,
                                     unsigned micro);
 
 /* Domain of every GError set by this library. Its codes are errno values. */
-#define FIRN_ERROR firn_error_quark()
-FIRN_API GQuark firn_error_quark(void);
+FIRN_API GQuark firn_error_domain(void);
 
 /* ---- Contexts ---- */
 
@@ -71,6 +70,7 @@ typedef enum {
 /*
  * Make a context. The environment variable FIRN_AIO=io_uring|threads chooses
  * how it does file I/O; without it io_uring is used where the kernel allows.
+ * Threads of the library block all signals.
  *
  * Returns NULL with @errp set: no memory or descriptors (EMFILE, ENOMEM), a
  * mode that is neither of the two (EINVAL), or no thread (EAGAIN).

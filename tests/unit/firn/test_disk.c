@@ -87,7 +87,7 @@ static void expect_open(Face *f, const char *filename, const char *options,
     assert_int_equal(ret, want);
     assert_null(disk);
     assert_non_null(err);
-    assert_int_equal(err->code, -want);
+    assert_true(g_error_matches(err, firn_error_domain(), -want));
     assert_true(strlen(err->message) > 0);
     g_error_free(err);
     /* And without anybody to read the sentence. */
