@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The configuration section: the machine type, then subsections without a
- * length. Newer writers describe them in the JSON; those of older ones are
- * known here by name.
+ * length. The usual ones are known here by name; the description of newer
+ * writers tells the size of others.
  */
 #include "migration/stream-int.h"
 
@@ -91,10 +91,38 @@ static int coroutine_fn config_capabilities(StreamWalk *w, GError **errp)
     return 0;
 }
 
+/* A subsection that only the description knows; 1: it does not either. */
+static int coroutine_fn config_described(StreamWalk *w, const char *name,
+                                         GError **errp)
+{
+    const StreamVmsd *vmsd = w->desc ? w->desc->configuration : NULL;
+    uint64_t offset = w->cursor.pos, bytes;
+    const uint8_t *p;
+    unsigned i;
+    int ret;
+
+    for (i = 0; vmsd && i < vmsd->subsections->len; i++) {
+        const StreamVmsd *s = g_ptr_array_index(vmsd->subsections, i);
+
+        bytes = stream_vmsd_bytes(s);
+        if (!g_str_equal(s->name, name) || bytes > STREAM_DEVICE_MAX) {
+            continue;
+        }
+        ret = stream_walk_take(w, bytes, &p, name, errp);
+        if (ret == 0) {
+            ret = stream_fields_check(w, s, p);
+        }
+        return ret == 0 ? stream_fields_emit(w, s, p, offset) : ret;
+    }
+    return 1;
+}
+
 /* The body of subsection @name, whose tag was read. */
 static int coroutine_fn config_body(StreamWalk *w, const char *name,
                                     GError **errp)
 {
+    int ret;
+
     if (g_str_equal(name, "configuration/target-page-bits")) {
         return take_value(w, "target_page_bits", "uint32", 4, errp);
     }
@@ -104,8 +132,10 @@ static int coroutine_fn config_body(StreamWalk *w, const char *name,
     if (g_str_equal(name, "configuration/uuid")) {
         return take_value(w, "uuid", "buffer", 16, errp);
     }
-    return stream_walk_error(w, errp, -ENOTSUP, "subsection '%s' of the "
-                             "configuration is not known", name);
+    ret = config_described(w, name, errp);
+    return ret != 1 ? ret
+        : stream_walk_error(w, errp, -ENOTSUP, "subsection '%s' of the "
+                            "configuration is not known", name);
 }
 
 static int coroutine_fn config_subsection(StreamWalk *w, GError **errp)
@@ -162,7 +192,7 @@ static int coroutine_fn config_machine(StreamWalk *w, GError **errp)
         return ret;
     }
     name = g_strndup((const char *)p, len);
-    if (!g_utf8_validate(name, -1, NULL)) {
+    if (strlen(name) != len || !g_utf8_validate(name, -1, NULL)) {
         return stream_walk_error(w, errp, -EINVAL,
                                  "the machine type is no text");
     }

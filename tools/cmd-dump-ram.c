@@ -29,6 +29,7 @@ typedef struct Dump {
     GPtrArray *blocks;          /* DumpBlock, in stream order */
     DumpBlock *main;            /* the largest */
     bool planned;               /* files are open */
+    bool configuration;         /* the section at hand is it */
     char *machine;
     char *error;                /* what stopped us, when not the image */
     ElfCpuReader cpus;
@@ -227,6 +228,7 @@ static int on_section_begin(void *opaque, const StreamSection *section)
 {
     Dump *dump = opaque;
 
+    dump->configuration = section->type == STREAM_CONFIGURATION;
     elf_cpu_section_begin(&dump->cpus, section);
     return 0;
 }
@@ -244,8 +246,8 @@ static int on_value(void *opaque, const StreamValue *value)
 {
     Dump *dump = opaque;
 
-    if (!dump->machine && value->kind == STREAM_VALUE &&
-        g_str_equal(value->name, "machine")) {
+    if (dump->configuration && !dump->machine &&
+        value->kind == STREAM_VALUE && g_str_equal(value->name, "machine")) {
         dump->machine = g_strndup((const char *)value->data, value->size);
     }
     elf_cpu_value(&dump->cpus, value);

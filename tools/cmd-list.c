@@ -12,6 +12,8 @@
 static void print_row(const BdrvSnapshotInfo *info)
 {
     g_autofree char *size = format_size(info->vm_state_size);
+    g_autofree char *id = tool_printable(info->id);
+    g_autofree char *name = tool_printable(info->name);
     g_autofree char *clock = NULL;
     g_autofree char *icount = NULL;
     uint64_t seconds = info->vm_clock_nsec / 1000000000;
@@ -28,8 +30,8 @@ static void print_row(const BdrvSnapshotInfo *info)
                             (unsigned)(info->vm_clock_nsec / 1000000 % 1000));
     icount = info->icount == BDRV_SNAPSHOT_ICOUNT_NONE
         ? g_strdup("") : g_strdup_printf("%" PRIu64, info->icount);
-    printf("%-9s %-16s %8s%20s%13s%11s\n", info->id, info->name, size, date,
-           clock, icount);
+    printf("%-9s %-16s %8s%20s%13s%11s\n", id, name, size, date, clock,
+           icount);
 }
 
 static void print_table(const GPtrArray *list)

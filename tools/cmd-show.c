@@ -24,6 +24,7 @@ static int on_section_begin(void *opaque, const StreamSection *section)
     Show *show = opaque;
     const char *device = show->source.args->device;
 
+    show->configuration = section->type == STREAM_CONFIGURATION;
     show->selected = !device || g_str_equal(device, section->idstr);
     show->depth = 0;
     if (show->selected) {
@@ -49,8 +50,9 @@ static int on_value(void *opaque, const StreamValue *value)
     bool closes = value->kind == STREAM_STRUCT_END ||
                   value->kind == STREAM_SUBSECTION_END;
 
-    if (!show->machine && value->kind == STREAM_VALUE &&
+    if (show->configuration && value->kind == STREAM_VALUE &&
         g_str_equal(value->name, "machine")) {
+        g_free(show->machine);
         show->machine = g_strndup((const char *)value->data, value->size);
     }
     if (closes) {
@@ -96,7 +98,7 @@ static void on_note(void *opaque, const char *text)
 {
     Show *show = opaque;
 
-    g_ptr_array_add(show->notes, g_strdup(text));
+    g_ptr_array_add(show->notes, tool_printable(text));
 }
 
 static int on_progress(void *opaque, uint64_t pos)

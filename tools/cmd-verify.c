@@ -117,7 +117,7 @@ static void on_note(void *opaque, const char *text)
 {
     Verify *v = opaque;
 
-    g_ptr_array_add(v->notes, g_strdup(text));
+    g_ptr_array_add(v->notes, tool_printable(text));
 }
 
 static int on_progress(void *opaque, uint64_t pos)
@@ -170,14 +170,16 @@ static void print_report(const Verify *v)
     const BdrvSnapshotInfo *info = v->source.snapshot;
     g_autofree char *rate =
         format_size((uint64_t)((double)r->end / MAX(v->seconds, 1e-6)));
+    g_autofree char *id = tool_printable(info->id);
+    g_autofree char *name = tool_printable(info->name);
     unsigned i;
 
     printf("%s: snapshot %s '%s' is well-formed\n"
            "  stream   %" PRIu64 " bytes in %u sections\n"
            "  RAM      %" PRIu64 " bytes in %u blocks; %" PRIu64 " pages of "
            "data, %" PRIu64 " of one repeated byte\n"
-           "  devices  %u, sizes %s\n", v->source.args->image_name, info->id,
-           info->name, r->end, r->sections, r->ram_bytes, r->ram_blocks,
+           "  devices  %u, sizes %s\n", v->source.args->image_name, id, name,
+           r->end, r->sections, r->ram_bytes, r->ram_blocks,
            r->pages, r->fill_pages, r->devices,
            r->guessed ? "partly guessed" : "as described");
     print_sums(v);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ELF64 core files of x86 guest memory: PT_LOAD segments at guest-physical
- * addresses, one NT_PRSTATUS note per vCPU whose registers were in the stream.
+ * addresses; for each vCPU whose registers were in the stream a NT_PRSTATUS
+ * note and the "QEMU" note with its system registers, which kernel crash
+ * tools use to find their way through paging.
  */
 #ifndef FIRN_TOOLS_ELF_CORE_H
 #define FIRN_TOOLS_ELF_CORE_H
@@ -14,13 +16,25 @@
 
 #define ELF_CORE_DATA 4096      /* file offset where memory may start */
 
-/* In the order of x86 instruction encoding: rax, rcx, rdx, rbx, rsp, ... */
+/* Segment registers and tables, in the order of x86 numbering. */
+enum { ELF_ES, ELF_CS, ELF_SS, ELF_DS, ELF_FS, ELF_GS, ELF_LDT, ELF_TR,
+       ELF_GDT, ELF_IDT, ELF_SEGMENTS };
+
+typedef struct ElfSegment {
+    uint32_t selector;
+    uint32_t limit;
+    uint32_t flags;
+    uint64_t base;
+} ElfSegment;
+
+/* Registers in the order of x86 encoding: rax, rcx, rdx, rbx, rsp, ... */
 typedef struct ElfCpu {
     uint64_t regs[16];
     uint64_t rip;
     uint64_t rflags;
-    uint16_t selector[6];       /* es, cs, ss, ds, fs, gs */
-    uint64_t base[6];
+    ElfSegment segments[ELF_SEGMENTS];
+    uint64_t cr[5];
+    uint64_t kernel_gs_base;
 } ElfCpu;
 
 typedef struct ElfRegion {
@@ -35,7 +49,7 @@ typedef struct ElfCpuReader {
     ElfCpu cpu;                 /* the one at hand */
     bool is_cpu;                /* the section at hand is one */
     bool has_rip;
-    int segment;                /* inside env.segs[segment]; -1: not */
+    ElfSegment *segment;        /* inside of this one of cpu; NULL: not */
     unsigned depth;             /* of nested structures */
 } ElfCpuReader;
 

@@ -19,9 +19,11 @@ static void begin(Show *show)
 {
     const BdrvSnapshotInfo *info = show->source.snapshot;
     g_autofree char *size = format_size(info->vm_state_size);
+    g_autofree char *id = tool_printable(info->id);
+    g_autofree char *name = tool_printable(info->name);
 
     printf("Snapshot %s '%s': %" PRIu64 " bytes (%s) of machine state\n\n"
-           "%-12s %12s %-13s %4s %4s %4s %s\n", info->id, info->name,
+           "%-12s %12s %-13s %4s %4s %4s %s\n", id, name,
            info->vm_state_size, size, "OFFSET", "BYTES", "TYPE", "ID", "INST",
            "VERS", "NAME");
 }
@@ -96,10 +98,10 @@ static void append_value(Show *show, const StreamValue *v)
     uint64_t i;
 
     if (g_str_equal(v->type, "string")) {
-        g_autofree char *text =
-            g_utf8_make_valid((const char *)v->data, (gssize)v->size);
+        g_autofree char *text = g_strndup((const char *)v->data, v->size);
+        g_autofree char *printable = tool_printable(text);
 
-        g_string_append_printf(show->text, "'%s'", text);
+        g_string_append_printf(show->text, "'%s'", printable);
     } else if (class == 'x') {
         append_bytes(show->text, v->data, v->size * v->count,
                      all ? LONG_BYTES : SHORT_BYTES);
@@ -117,7 +119,7 @@ static void append_value(Show *show, const StreamValue *v)
 
 static void append_name(GString *out, const StreamValue *v)
 {
-    g_autofree char *name = g_strescape(v->name, NULL);
+    g_autofree char *name = tool_printable(v->name);
 
     g_string_append(out, name);
     if (v->index >= 0) {

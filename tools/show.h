@@ -22,6 +22,7 @@ typedef struct Show {
     GPtrArray *blocks;          /* ShowBlock */
     GPtrArray *notes;           /* strings */
     char *machine;              /* NULL until seen */
+    bool configuration;         /* the section at hand is it */
     bool selected;              /* the section at hand is shown */
     bool any;                   /* some section was */
     unsigned depth;             /* of nested structures */

@@ -29,16 +29,34 @@ static void clear_bar(void)
     }
 }
 
+char *tool_printable(const char *text)
+{
+    char *valid = g_utf8_make_valid(text, -1);
+    char *p;
+
+    for (p = valid; *p; p++) {
+        /* C0 and DEL; C1 is 0xc2 0x80..0x9f. */
+        if (g_ascii_iscntrl(*p)) {
+            *p = '?';
+        } else if ((uint8_t)p[0] == 0xc2 && (uint8_t)p[1] < 0xa0) {
+            p[0] = p[1] = '?';
+        }
+    }
+    return valid;
+}
+
 void tool_error(const char *fmt, ...)
 {
     g_autofree char *text = NULL;
+    g_autofree char *printable = NULL;
     va_list ap;
 
     va_start(ap, fmt);
     text = g_strdup_vprintf(fmt, ap);
     va_end(ap);
+    printable = tool_printable(text);
     clear_bar();
-    fprintf(stderr, "firn-vmstate: %s\n", text);
+    fprintf(stderr, "firn-vmstate: %s\n", printable);
 }
 
 /* --- Options --- */

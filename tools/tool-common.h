@@ -51,6 +51,12 @@ extern const ToolCommand tool_verify;
 void tool_error(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 
 /*
+ * A copy of @text, from an image, that is safe to print: valid UTF-8, with
+ * '?' for control characters. Free with g_free().
+ */
+char *tool_printable(const char *text);
+
+/*
  * Parse argv[1..] of subcommand @command. Returns -1 to go on with @args, or
  * the exit code: TOOL_OK after --help, TOOL_USAGE after a message.
  */

@@ -17,6 +17,7 @@ import resource
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import tempfile
 import unittest
@@ -255,6 +256,24 @@ class DumpRam(ToolTest):
                         read(self.path("pmem")))
 
 
+def core_notes(core):
+    """(owner, description) of each note of an ELF64 core file."""
+    phoff, = struct.unpack_from("<Q", core, 32)
+    count, = struct.unpack_from("<H", core, 56)
+    notes = []
+    for i in range(count):
+        kind, _, at, _, _, size = struct.unpack_from("<IIQQQQ", core,
+                                                     phoff + 56 * i)
+        end = at + size
+        while kind == 4 and at < end:
+            name, desc, _ = struct.unpack_from("<III", core, at)
+            owner = core[at + 12:at + 12 + name].rstrip(b"\0")
+            at += 12 + (name + 3 & ~3)
+            notes.append((owner, core[at:at + desc]))
+            at += desc + 3 & ~3
+    return notes
+
+
 @unittest.skipUnless(shutil.which("gdb"), "gdb is not installed")
 class ElfCore(ToolTest):
     def gdb(self, core, *commands):
@@ -278,6 +297,20 @@ class ElfCore(ToolTest):
         self.assertRegex(text, r"cs +0x8\b")
         self.assertRegex(text, r"\bhlt")
         self.assertIn("LWP 1", text)
+
+    def test_notes_say_what_qemu_dump_guest_memory_says(self):
+        image = fixture("pc-128m-v3")
+        self.ok("dump-ram", image, TAG, "--elf", "-o", self.path("core"))
+        copy = self.path("copy.qcow2")
+        shutil.copy(image, copy)
+        args = qemu.machine_args(copy, 128, extra=("-S", "-loadvm", TAG))
+        with qemu.running(args) as vm:
+            vm.qmp("dump-guest-memory", paging=False,
+                   protocol="file:" + self.path("qemu"))
+        ours = core_notes(read(self.path("core")))
+        theirs = core_notes(read(self.path("qemu")))
+        self.assertEqual([n for n, _ in ours], [b"CORE", b"QEMU"])
+        self.assertEqual(dict(ours)[b"QEMU"], dict(theirs)[b"QEMU"])
 
     def test_memory_above_4_gib_is_where_the_guest_sees_it(self):
         core = self.path("core")

@@ -457,6 +457,34 @@ static void test_configuration_subsections_are_known_by_name(void **state)
     expect(s, -ENOTSUP, "configuration/unheard-of");
 }
 
+static void test_configuration_is_described_by_newer_writers(void **state)
+{
+    static const char text[] =
+        "{\"configuration\": {\"vmsd_name\": \"configuration\", "
+        "\"version\": 1, \"fields\": [{\"name\": \"len\", \"type\": "
+        "\"uint32\", \"size\": 4}, {\"name\": \"name\", \"type\": "
+        "\"buffer\", \"size\": 4}], \"subsections\": [{\"vmsd_name\": "
+        "\"configuration/new\", \"version\": 1, \"fields\": [{\"name\": "
+        "\"n\", \"type\": \"uint16\", \"size\": 2}]}]}, "
+        "\"page_size\": 4096, \"devices\": []}";
+    GByteArray *s = g_byte_array_new();
+    g_autofree char *log = NULL;
+    StreamWalkResult r;
+
+    put_header(s);
+    put8(s, 0x05);
+    put_name(s, "configuration/new");
+    put32(s, 1);
+    put(s, "\x12\x34", 2);
+    put8(s, 0);
+    put_description(s, text);
+
+    assert_int_equal(walk_log(s, 0, &log, &r, NULL), 0);
+    g_byte_array_unref(s);
+
+    assert_non_null(strstr(log, " sub{configuration/new\n =n 1234\n"));
+}
+
 static void test_commands_are_skipped_or_refused(void **state)
 {
     GByteArray *s = g_byte_array_new();
@@ -758,6 +786,7 @@ int main(void)
             test_hostile_description_is_refused_and_sizes_guessed),
         cmocka_unit_test(test_repeated_fields_stay_opaque),
         cmocka_unit_test(test_configuration_subsections_are_known_by_name),
+        cmocka_unit_test(test_configuration_is_described_by_newer_writers),
         cmocka_unit_test(test_commands_are_skipped_or_refused),
         cmocka_unit_test(test_values_are_classed_by_type_and_size),
         cmocka_unit_test(test_envelope_errors_name_what_is_wrong),
