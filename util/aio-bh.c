@@ -84,13 +84,14 @@ void aio_bh_schedule_oneshot(AioContext *ctx, AioBHFunc *fn, void *opaque)
 /* Append what other calls have pushed to the loop's queue, oldest first. */
 static void collect_bhs(AioContext *ctx)
 {
-    AioBH *top = atomic_exchange(&ctx->bh_woken, NULL);
-    AioBH *last = top;
     AioBH *first = NULL;
+    AioBH *last, *top;
 
-    if (!top) {
-        return;
+    if (!atomic_load_explicit(&ctx->bh_woken, memory_order_relaxed)) {
+        return;     /* the next has_work or collect_bhs sees it */
     }
+    top = atomic_exchange(&ctx->bh_woken, NULL);
+    last = top;
     while (top) {
         AioBH *next = top->next;
 

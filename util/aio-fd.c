@@ -40,7 +40,6 @@ AioHandler *aio_handler_add(AioContext *ctx, int fd, AioFdFunc *on_read,
 void aio_handler_remove(AioContext *ctx, AioHandler *h)
 {
     h->removed = true;
-    /* Not while it is being disarmed: that may free it. */
     g_hash_table_add(ctx->zombies, h);
     if (h->armed) {
         ctx->ops->disarm(ctx, h);

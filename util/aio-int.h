@@ -205,6 +205,12 @@ void aio_assert_home(AioContext *ctx);
 bool aio_wake_begin(AioContext *ctx);
 void aio_wake_end(AioContext *ctx, bool counted);
 
+/*
+ * aio_co_schedule for ops->wait: this turn of the loop will enter @co anyhow,
+ * so nothing is signalled.
+ */
+void aio_co_ready(AioContext *ctx, Coroutine *co);
+
 /* After work was prepared outside the loop: let a foreign loop see it. */
 void aio_foreign_update(AioContext *ctx);
 

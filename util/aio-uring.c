@@ -276,7 +276,7 @@ static void request_completed(AioContext *ctx, AioRequest *req, int res)
     uring(ctx)->in_flight--;
     req->ret = res;
     req->done = true;
-    aio_co_schedule(ctx, req->co);
+    aio_co_ready(ctx, req->co);
 }
 
 static void poll_completed(AioContext *ctx, AioHandler *h, int res)

@@ -20,6 +20,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define RUNNING_ON_VALGRIND 0
+#endif
+
 #include "coroutine-int.h"
 #include "util/error.h"
 
@@ -75,6 +81,13 @@ static int backend_init(AioContext *ctx, AioBackend backend, GError **errp)
     if (backend == AIO_BACKEND_AUTO && name && *name) {
         ctx->ops = backend_by_name(name, errp);
         return ctx->ops ? ctx->ops->init(ctx, errp) : -EINVAL;
+    }
+    /*
+     * Valgrind lets no other thread run while one waits in io_uring_enter,
+     * which is a deadlock as soon as the other one is to end the wait.
+     */
+    if (backend == AIO_BACKEND_AUTO && RUNNING_ON_VALGRIND) {
+        backend = AIO_BACKEND_THREADS;
     }
     if (backend != AIO_BACKEND_THREADS) {
         bool optional = backend == AIO_BACKEND_AUTO;
@@ -299,16 +312,28 @@ void aio_co_wake(Coroutine *co)
     aio_co_schedule(ctx, co);
 }
 
+/* Append the list from @first to @last to the ready queue. */
+static void append_ready(AioContext *ctx, Coroutine *first, Coroutine *last)
+{
+    if (ctx->ready_tail) {
+        ctx->ready_tail->aio_next = first;
+    } else {
+        ctx->ready_head = first;
+    }
+    ctx->ready_tail = last;
+}
+
 /* Append what other calls have pushed to the ready queue, oldest first. */
 static void collect_woken(AioContext *ctx)
 {
-    Coroutine *top = atomic_exchange(&ctx->woken, NULL);
-    Coroutine *last = top;
     Coroutine *first = NULL;
+    Coroutine *last, *top;
 
-    if (!top) {
-        return;
+    if (!atomic_load_explicit(&ctx->woken, memory_order_relaxed)) {
+        return;     /* the next has_work or collect_woken sees it */
     }
+    top = atomic_exchange(&ctx->woken, NULL);
+    last = top;
     while (top) {
         Coroutine *next = top->aio_next;
 
@@ -317,12 +342,18 @@ static void collect_woken(AioContext *ctx)
         top = next;
         ctx->nb_ready++;
     }
-    if (ctx->ready_tail) {
-        ctx->ready_tail->aio_next = first;
-    } else {
-        ctx->ready_head = first;
+    append_ready(ctx, first, last);
+}
+
+void aio_co_ready(AioContext *ctx, Coroutine *co)
+{
+    if (atomic_exchange(&co->aio_scheduled, true)) {
+        co_die(co, "is woken twice");
     }
-    ctx->ready_tail = last;
+    collect_woken(ctx);     /* those were first */
+    co->aio_next = NULL;
+    append_ready(ctx, co, co);
+    ctx->nb_ready++;
 }
 
 /*

@@ -67,7 +67,8 @@ enum {
 /*
  * Create a context with one reference. AIO_BACKEND_AUTO honours the
  * environment variable FIRN_AIO (io_uring or threads); without it io_uring is
- * taken if the kernel lets us, otherwise threads, silently.
+ * taken if the kernel lets us (and not under valgrind, which cannot run other
+ * threads meanwhile), otherwise threads, silently.
  *
  * Returns NULL and sets @errp when io_uring was asked for by name and is not
  * available, when FIRN_AIO has another value, or when descriptors run out.

@@ -20,6 +20,8 @@ static int refuse_submit;       /* errno of the next submissions, or 0 */
 static int interrupt_waits;     /* so many waits end with EINTR */
 static const int *fake_errors;  /* errnos of the next good completions */
 static int nb_fake_errors;
+static int nb_enters;           /* calls that enter the kernel, so far */
+static int nb_writes;           /* of an eventfd, so far */
 
 int __real_io_uring_submit(struct io_uring *ring);
 int __wrap_io_uring_submit(struct io_uring *ring);
@@ -42,6 +44,7 @@ static void fake_completions(struct io_uring *ring)
 
 int __wrap_io_uring_submit(struct io_uring *ring)
 {
+    nb_enters++;
     return refuse_submit ? -refuse_submit : __real_io_uring_submit(ring);
 }
 
@@ -56,9 +59,19 @@ int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned nr)
     if (refuse_submit) {
         return -refuse_submit;
     }
+    nb_enters++;
     ret = __real_io_uring_submit_and_wait(ring, nr);
     fake_completions(ring);
     return ret;
+}
+
+ssize_t __real_write(int fd, const void *buf, size_t len);
+ssize_t __wrap_write(int fd, const void *buf, size_t len);
+
+ssize_t __wrap_write(int fd, const void *buf, size_t len)
+{
+    nb_writes++;
+    return __real_write(fd, buf, len);
 }
 
 typedef struct Fixture {
@@ -105,6 +118,43 @@ static void coroutine_fn read_entry(void *opaque)
 
     r->ret = aio_co_preadv(r->f->fd, &iov, 1, 0, 0);
     --*r->left;
+}
+
+static void coroutine_fn ten_reads_entry(void *opaque)
+{
+    Request *r = opaque;
+    struct iovec iov = { r->buf, 4096 };
+
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(aio_co_preadv(r->f->fd, &iov, 1, 0, 0), 4096);
+    }
+    --*r->left;
+}
+
+static void test_requests_of_one_turn_are_submitted_by_one_call(void **state)
+{
+    Fixture *f = *state;
+    Request requests[50];
+    char *buf = g_malloc0(4096);
+    int left = 50;
+    int turns = 0;
+
+    assert_int_equal(pwrite(f->fd, buf, 4096, 0), 4096);
+    aio_poll(f->ctx, false);    /* submits the poll of the eventfd */
+    nb_enters = 0;
+    nb_writes = 0;
+    for (int i = 0; i < 50; i++) {
+        requests[i] = (Request) { f, buf, 0, &left };
+        co_enter(co_create(ten_reads_entry, &requests[i]));
+    }
+    assert_int_equal(nb_enters, 0);
+    AIO_WAIT_WHILE(f->ctx, left > 0 && ++turns);
+
+    assert_in_range(turns, 10, 100);    /* 10 unless the kernel is slow */
+    assert_true(nb_enters <= turns);
+    /* A loop that is awake needs no eventfd to wake itself. */
+    assert_int_equal(nb_writes, 0);
+    g_free(buf);
 }
 
 /* Three times what the ring holds. */
@@ -288,6 +338,7 @@ static void test_cancelled_poll_is_armed_again_and_runs_no_handler(
 #define URING_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
+    URING_TEST(test_requests_of_one_turn_are_submitted_by_one_call),
     URING_TEST(test_requests_beyond_a_full_ring_wait_for_room),
     URING_TEST(test_handlers_beyond_a_full_ring_wait_for_room),
     URING_TEST(test_interrupted_wait_is_no_progress_and_no_loss),
