@@ -10,6 +10,38 @@
  */
 #include "vmstate_int.h"
 
+/* --- Writeback --- */
+
+static void coroutine_fn vms_writeback_entry(void *opaque)
+{
+    BdrvVmstate *vms = opaque;
+
+    vms_latch(vms, bdrv_co_flush(vms->bs->file->bs));
+    vms->writing_back = false;
+    co_queue_restart_all(&vms->changed);
+}
+
+/*
+ * Writes to a cached file only reach memory. The snapshot that follows has to
+ * wait until all is on the disk, so let the disk begin while we go on.
+ */
+void vms_written(BdrvVmstate *vms, uint64_t bytes)
+{
+    BlockDriverState *file = vms->bs->file ? vms->bs->file->bs : NULL;
+
+    vms->unflushed += bytes;
+    if (!file || vms->plain || vms->writing_back ||
+        (file->open_flags & (BDRV_O_NOCACHE | BDRV_O_NO_FLUSH)) ||
+        vms->unflushed < VMSTATE_WRITEBACK_BYTES) {
+        return;
+    }
+    vms->unflushed = 0;
+    vms->writing_back = true;
+    aio_co_schedule(vms->bs->ctx, co_create(vms_writeback_entry, vms));
+}
+
+/* --- Chunks --- */
+
 static int coroutine_fn vms_write_task(void *opaque)
 {
     VmstateChunk *c = opaque;

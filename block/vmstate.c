@@ -98,6 +98,9 @@ int coroutine_fn vms_request(BdrvVmstate *vms, uint64_t pos,
     vms->in_flight--;
     assert(ret <= 0); /* drivers: 0 or -errno */
     vms_latch(vms, ret);
+    if (vms->saving && ret == 0) {
+        vms_written(vms, qiov->size);
+    }
     co_queue_restart_all(&vms->changed);
     return ret;
 }
@@ -369,6 +372,9 @@ int coroutine_fn bdrv_co_finalize_vmstate(BlockDriverState *bs)
         vms_latch(vms, vms_save_tail(vms));
     }
     aio_task_pool_wait_all(vms->pool);
+    while (vms->writing_back) {
+        vms_wait(vms);
+    }
     vms_latch(vms, aio_task_pool_status(vms->pool));
     if (!vms->saving && target->drv->co_vmstate_select) {
         /* Nothing is selected any more; there is nothing to fail. */

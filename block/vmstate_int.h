@@ -29,6 +29,8 @@
 #include "util/plant.h"
 
 #define VMSTATE_ALIGN 4096
+/* Save: cached bytes after which the disk is set to work on them. */
+#define VMSTATE_WRITEBACK_BYTES (32 * 1024 * 1024)
 
 typedef enum VmstateChunkState {
     CHUNK_EMPTY,
@@ -72,6 +74,8 @@ struct BdrvVmstate {
     bool reserved;          /* @current is being filled by its reserver */
     uint64_t write_pos;     /* where the run of writes goes on */
     unsigned in_flight;     /* requests for bytes before write_pos */
+    uint64_t unflushed;     /* bytes written since the last writeback */
+    bool writing_back;      /* one is under way */
 
     /* load */
     uint64_t size;          /* nothing is read from here on */
@@ -111,5 +115,7 @@ int coroutine_fn vms_request(BdrvVmstate *vms, uint64_t pos,
 
 /* vmstate-save.c: hand what is left to the pool. Returns 0 or -errno. */
 int coroutine_fn vms_save_tail(BdrvVmstate *vms);
+/* vmstate-save.c: @bytes more have reached the file below. */
+void vms_written(BdrvVmstate *vms, uint64_t bytes);
 
 #endif

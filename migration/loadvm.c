@@ -425,7 +425,7 @@ static void loader_init(Loader *l, SaveVMOp *op)
     }
 }
 
-static void loader_cleanup(Loader *l)
+static void coroutine_fn loader_cleanup(Loader *l)
 {
     g_array_unref(l->order);
     g_free(l->devices);

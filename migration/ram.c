@@ -10,6 +10,7 @@
 #include <inttypes.h>
 
 #include "ram-copy.h"
+#include "ram-prefault.h"
 #include "util/error.h"
 #include "util/zero.h"
 
@@ -24,6 +25,7 @@
 #define RAM_FLAG_MULTIFD_FLUSH 0x200
 #define RAM_FLAGS              (TARGET_PAGE_SIZE - 1)
 
+#define RAM_DENSE_PAGES 64 /* data without a zero page: a run */
 #define RAM_STEP_PAGES 256 /* between two calls of the step function */
 
 RamBlock *ram_block_new(const char *idstr, void *host, uint64_t bytes)
@@ -141,6 +143,8 @@ struct RamLoader {
     bool has_list;
     bool touched;
     uint64_t pages;
+    uint64_t last_offset;   /* of ram_load_fast()'s last page */
+    RamPrefault *prefault;  /* NULL: RAM is not fresh */
     RamStepFn *step;
     void *opaque;
 };
@@ -153,6 +157,7 @@ RamLoader *ram_loader_new(const GPtrArray *blocks, bool fresh,
     l->targets = g_new0(RamTarget, blocks->len);
     l->nb_targets = blocks->len;
     l->fresh = fresh;
+    l->prefault = fresh ? ram_prefault_new() : NULL;
     l->step = step;
     l->opaque = opaque;
     for (guint i = 0; i < blocks->len; i++) {
@@ -165,9 +170,10 @@ RamLoader *ram_loader_new(const GPtrArray *blocks, bool fresh,
     return l;
 }
 
-void ram_loader_free(RamLoader *l)
+void coroutine_fn ram_loader_free(RamLoader *l)
 {
     if (l) {
+        ram_prefault_free(l->prefault);
         for (unsigned i = 0; i < l->nb_targets; i++) {
             g_free(l->targets[i].seen);
         }
@@ -252,9 +258,34 @@ static size_t ram_load_fast(RamLoader *l, const uint8_t *p, size_t n)
             break;
         }
         l->pages++;
+        l->last_offset = offset;
     }
     ram_copy_fence();
     return (size_t)(p - start);
+}
+
+/* All that can be loaded in place from the stream's window. */
+static void coroutine_fn ram_load_window(RamLoader *l, VmStream *f)
+{
+    uint64_t pages = l->pages;
+    const uint8_t *p;
+    size_t n, used;
+
+    p = vmstream_window(f, &n);
+    if (!l->touched || !l->current) {
+        return;
+    }
+    used = ram_load_fast(l, p, n);
+    vmstream_advance(f, used);
+    pages = l->pages - pages;
+    /* Nothing but data, and enough of it: it will go on like that. */
+    if (l->prefault && pages >= RAM_DENSE_PAGES &&
+        used == pages * (8 + TARGET_PAGE_SIZE)) {
+        uint8_t *host = l->current->block->host;
+
+        ram_prefault_ahead(l->prefault, host + l->last_offset,
+                           host + l->current->block->bytes);
+    }
 }
 
 static int coroutine_fn ram_load_list_entry(RamLoader *l, VmStream *f,
@@ -404,13 +435,14 @@ int coroutine_fn ram_load_section(RamLoader *l, VmStream *f, GError **errp)
     uint64_t stepped = l->pages;
 
     for (;;) {
-        size_t n;
-        const uint8_t *p = vmstream_window(f, &n);
-        size_t used = l->current && l->touched ? ram_load_fast(l, p, n) : 0;
         int ret;
 
-        vmstream_advance(f, used);
+        ram_load_window(l, f);
         ret = ram_load_record(l, f, errp);
+        if (ret > 0 && !l->has_list) {
+            return set_error(errp, -EINVAL, "no list of RAM blocks before "
+                             "offset %" PRIu64, vmstream_pos(f));
+        }
         if (ret != 0) {
             return ret < 0 ? ret : 0;
         }

@@ -61,7 +61,8 @@ typedef struct RamLoader RamLoader;
  */
 RamLoader *ram_loader_new(const GPtrArray *blocks, bool fresh,
                           RamStepFn *step, void *opaque);
-void ram_loader_free(RamLoader *l); /* NULL ok */
+/* NULL ok. May wait for a helping thread. */
+void coroutine_fn ram_loader_free(RamLoader *l);
 /* Was anything stored into RAM? */
 bool ram_loader_touched(const RamLoader *l);
 /* Pages stored or found zero so far. */

@@ -79,7 +79,9 @@ void savevm_remove_disk(SaveVMState *s, BlockBackend *blk);
  * replaced: the new one is complete on all disks before the old one goes. The
  * machine is stopped meanwhile and runs on afterwards if it ran before.
  *
- * On failure no disk has a new snapshot and the old one is still there.
+ * On failure no disk has a new snapshot and the old one is still there. (The
+ * one exception: when only the old one could not be deleted; the message says
+ * so, the new one is complete and is what a load takes.)
  * @params: NULL for defaults. Returns 0, -ECANCELED, -EBUSY or -errno.
  */
 int coroutine_fn savevm_co_save(SaveVMState *s, const char *tag,

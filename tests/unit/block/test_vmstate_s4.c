@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The faults that the review of vmstate write-behind and read-ahead found
- * (SEEDS.md S4), one test for each; a build with the plant of that name fails.
+ * (SEEDS.md S4): one test for each, which bears its name and fails in a build
+ * with the plant of that name.
  */
 #include "vmstate_fixture.h"
 
@@ -28,7 +29,7 @@ static int coroutine_fn fail_then_save_again(void *opaque)
     return bdrv_co_finalize_vmstate(x->bs);
 }
 
-static void test_s4_finalize_cleans_up_after_an_error(void **state)
+static void test_s4_finalize_skips_cleanup(void **state)
 {
     Fixture x;
 
@@ -65,7 +66,7 @@ static int coroutine_fn finalize(Actor *a)
  *                           1 is written
  *                                                -EIO
  */
-static void test_s4_tail_is_not_written_after_a_failure(void **state)
+static void test_s4_tail_after_failure(void **state)
 {
     Fixture x;
     Actor writer = { .fn = save_with_tail, .x = &x };
@@ -108,7 +109,7 @@ static int coroutine_fn save_some(void *opaque)
     return bdrv_co_finalize_vmstate(x->bs);
 }
 
-static void test_s4_finalize_returns_zero_and_not_bytes(void **state)
+static void test_s4_finalize_returns_bytes(void **state)
 {
     Fixture x;
 
@@ -141,7 +142,7 @@ static int coroutine_fn read_range(Actor *a)
  *                        must look again: not
  *                        wait for chunk 0
  */
-static void test_s4_two_readers_at_one_position_both_finish(void **state)
+static void test_s4_readers_not_rechecked(void **state)
 {
     g_autoptr(GRand) rand = g_rand_new_with_seed(1);
     Fixture x;
@@ -187,7 +188,7 @@ static int coroutine_fn load_to_the_end(void *opaque)
     return bdrv_co_finalize_vmstate(x->bs);
 }
 
-static void test_s4_nothing_is_read_past_the_saved_size(void **state)
+static void test_s4_read_past_end(void **state)
 {
     Fixture x;
 
@@ -216,7 +217,7 @@ static int coroutine_fn load_all(void *opaque)
     return bdrv_co_finalize_vmstate(x->bs);
 }
 
-static void test_s4_format_without_vmstate_hands_over_to_its_file(void **state)
+static void test_s4_no_handover(void **state)
 {
     Fixture x;
 
@@ -235,12 +236,12 @@ static void test_s4_format_without_vmstate_hands_over_to_its_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_s4_finalize_cleans_up_after_an_error),
-        cmocka_unit_test(test_s4_tail_is_not_written_after_a_failure),
-        cmocka_unit_test(test_s4_finalize_returns_zero_and_not_bytes),
-        cmocka_unit_test(test_s4_two_readers_at_one_position_both_finish),
-        cmocka_unit_test(test_s4_nothing_is_read_past_the_saved_size),
-        cmocka_unit_test(test_s4_format_without_vmstate_hands_over_to_its_file),
+        cmocka_unit_test(test_s4_finalize_skips_cleanup),
+        cmocka_unit_test(test_s4_tail_after_failure),
+        cmocka_unit_test(test_s4_finalize_returns_bytes),
+        cmocka_unit_test(test_s4_readers_not_rechecked),
+        cmocka_unit_test(test_s4_read_past_end),
+        cmocka_unit_test(test_s4_no_handover),
     };
 
     firn_test_begin();

@@ -309,4 +309,12 @@ static inline bool machine_is_filled(Machine *m, unsigned seed)
     return true;
 }
 
+/* Three and two pages, one fake disk, machine_fill(1). */
+static inline void machine_init_golden(Machine *m, FakeVmstate **ret)
+{
+    machine_init(m, 3, 2);
+    *ret = machine_add_fake(m);
+    machine_fill(m, 1);
+}
+
 #endif

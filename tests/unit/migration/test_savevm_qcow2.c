@@ -211,6 +211,41 @@ static void test_params_do_not_change_the_bytes(void **state)
     check_image("a.qcow2");
 }
 
+/* More than the pipeline writes before it sets the disk to work. */
+static void test_a_large_save_is_flushed_on_the_way(void **state)
+{
+    static const char *const flush_fails[] = {
+        "file.inject-error.0.iotype", "flush",
+        "file.inject-error.0.errno", "28",
+        "file.inject-error.0.once", "on",
+    };
+    g_autofree char *path = image_path("a.qcow2");
+    BdrvOptions *options = bdrv_options_new();
+    BlockBackend *blk;
+    Machine m;
+
+    create_image("a.qcow2", "64k");
+    machine_init(&m, 20000, 2);
+    bdrv_options_set(options, "driver", "qcow2");
+    bdrv_options_set(options, "file.driver", "blkdebug");
+    bdrv_options_set(options, "file.image.filename", path);
+    for (unsigned i = 0; i < G_N_ELEMENTS(flush_fails); i += 2) {
+        bdrv_options_set(options, flush_fails[i], flush_fails[i + 1]);
+    }
+    assert_int_equal(blk_open(m.ctx, NULL, options, BDRV_O_RDWR, &blk, NULL),
+                     0);
+    machine_add_disk(&m, blk);
+    machine_fill(&m, 1);
+    assert_int_equal(machine_save(&m, "s", NULL, NULL), -ENOSPC);
+    assert_int_equal(machine_save(&m, "s", NULL, NULL), 0);
+    machine_fill(&m, 2);
+    assert_int_equal(machine_load(&m, "s", NULL, NULL), 0);
+    assert_true(machine_is_filled(&m, 1));
+    machine_cleanup(&m);
+    check_image("a.qcow2");
+    check_listed("a.qcow2", "s ");
+}
+
 /* --- Every I/O fails once --- */
 
 typedef enum FailWhat { FAIL_SAVE, FAIL_LOAD, FAIL_DELETE } FailWhat;
@@ -378,6 +413,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_save_load_delete_over_processes),
         cmocka_unit_test(test_params_do_not_change_the_bytes),
+        cmocka_unit_test(test_a_large_save_is_flushed_on_the_way),
         cmocka_unit_test(test_failing_any_io_of_save),
         cmocka_unit_test(test_failing_any_io_of_load),
         cmocka_unit_test(test_failing_any_io_of_delete),
