@@ -586,7 +586,7 @@ int coroutine_fn bdrv_co_open_child(BlockDriverState *parent,
     OpenBacking o;
 
     node_depth(parent, &backing, &nesting);
-    if (backing >= MAX_BACKING_DEPTH) {
+    if (role == BDRV_CHILD_BACKING && backing >= MAX_BACKING_DEPTH) {
         bdrv_options_free(options);
         return set_error(errp, -ELOOP, "more than %d backing files, or one "
                          "that leads back to itself", MAX_BACKING_DEPTH);

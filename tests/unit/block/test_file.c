@@ -71,6 +71,7 @@ static void skip_without_direct(Fixture *f)
     int fd = open(f->path, O_RDONLY | O_CREAT | O_DIRECT | O_CLOEXEC, 0644);
 
     if (fd < 0) {
+        print_message("the file system has no O_DIRECT\n");
         skip();
     }
     close(fd);
@@ -407,7 +408,8 @@ static void test_permission_error_has_a_remedy(void **state)
     g_autoptr(GError) error = NULL;
 
     if (geteuid() == 0) {
-        skip(); /* root may write anything */
+        print_message("root may write anything\n");
+        skip();
     }
     assert_int_equal(create(f, "size=1M", NULL), 0);
     chmod(f->path, 0444);
@@ -526,6 +528,7 @@ static void test_locks_between_two_openers(void **state)
 static void create_for_qemu(Fixture *f)
 {
     if (!test_have_program("qemu-img") || !test_have_program("qemu-io")) {
+        print_message("qemu-img or qemu-io is not installed\n");
         skip();
     }
     assert_int_equal(test_run(NULL, "qemu-img create -f qcow2 %s 1M",

@@ -347,7 +347,8 @@ static void test_backing_file_that_is_its_own_ends(void **state)
     g_autoptr(GError) error = NULL;
     BlockBackend *blk = NULL;
 
-    if (!bdrv_find_format("qcow2") || !test_have_program("qemu-img")) {
+    if (!test_have_program("qemu-img")) {
+        print_message("qemu-img is not installed\n");
         skip();
     }
     assert_int_equal(test_run(NULL, "qemu-img create -f qcow2 %s 1M", path),

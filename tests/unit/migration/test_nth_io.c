@@ -297,6 +297,7 @@ static void fail_every(const char *tag,
     Machine m = { .ram = blk_try_memalign(RAM_BYTES) };
 
     if (!test_have_program("qemu-img")) {
+        print_message("qemu-img is not installed\n");
         skip();
     }
     memset(m.ram, 0, RAM_BYTES);

@@ -230,7 +230,8 @@ static void test_child_of_a_fork_has_a_pool_of_its_own(void **state)
     pid_t pid;
 
 #ifdef __SANITIZE_THREAD__
-    skip();     /* TSan allows no new threads after such a fork */
+    print_message("TSan allows no new threads after such a fork\n");
+    skip();
 #endif
     assert_int_equal(aio_run_blocking(ctx, one_job, &job), -ENOSPC);
     aio_context_unref(ctx);
