@@ -26,11 +26,10 @@
  *                                         COPIED, and writes in place
  */
 #include "qcow2_int.h"
+#include "util/aio.h"
 #include "util/plant.h"
 
-/* Clusters or ranges that may wait to be freed before a flush is forced. */
-#define MAX_FREES          1024
-#define MAX_FREES_CLUSTERS 65536
+#define LEVELS_PER_STACK 32
 
 /* ---- requests in flight ---- */
 
@@ -80,6 +79,48 @@ static uint64_t cluster_end(const Qcow2State *s, uint64_t offset)
 
 /* ---- reading ---- */
 
+/* One read of a backing file that goes on with a fresh stack. */
+typedef struct BackingRead {
+    Qcow2State *s;
+    uint64_t guest_offset;
+    QEMUIOVector *qiov;
+    Coroutine *waiter;
+    bool done;
+    int ret;
+} BackingRead;
+
+static void coroutine_fn backing_read_entry(void *opaque)
+{
+    BackingRead *r = opaque;
+
+    r->ret = bdrv_co_preadv(r->s->bs->backing, r->guest_offset,
+                            r->qiov->size, r->qiov, 0);
+    r->done = true;
+    if (r->waiter) {
+        aio_co_wake(r->waiter);
+    }
+}
+
+/* Each level of a backing chain takes a piece of the stack: every so often a
+ * new one is begun. */
+static int coroutine_fn backing_preadv(Qcow2State *s, uint64_t guest_offset,
+                                       QEMUIOVector *qiov)
+    EXCLUDES(s->lock)
+{
+    BackingRead r = { .s = s, .guest_offset = guest_offset, .qiov = qiov };
+
+    if (s->backing_depth % LEVELS_PER_STACK != LEVELS_PER_STACK - 1) {
+        return bdrv_co_preadv(s->bs->backing, guest_offset, qiov->size, qiov,
+                              0);
+    }
+    co_enter(co_create(backing_read_entry, &r));
+    if (!r.done) {
+        r.waiter = co_self();
+        co_yield();
+    }
+    return r.ret;
+}
+
 /* What is below this layer, which ends with the disk: vmstate is never there
  * nor is a longer backing file. */
 static int coroutine_fn read_backing(Qcow2State *s, uint64_t guest_offset,
@@ -103,7 +144,7 @@ static int coroutine_fn read_backing(Qcow2State *s, uint64_t guest_offset,
     }
     qemu_iovec_init_slice(&part, qiov, qiov_offset, n);
     BLKDBG_EVENT(s->bs->file, BLKDBG_READ_BACKING_AIO);
-    ret = bdrv_co_preadv(s->bs->backing, guest_offset, n, &part, 0);
+    ret = backing_preadv(s, guest_offset, &part);
     qemu_iovec_destroy(&part);
     return ret;
 }
@@ -246,6 +287,20 @@ static int coroutine_fn write_claim(Qcow2State *s, Qcow2Write *w)
     return 0;
 }
 
+/* For the fault of S1_LINK_UNLOCKED: have the slice cached. */
+static int coroutine_fn link_prepare(Qcow2State *s, Qcow2Write *w)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    Qcow2CacheEntry *e;
+    unsigned index;
+    int ret = qcow2_get_slice(s, &s->l1, w->range.start, &e, &index);
+
+    if (ret == 0) {
+        qcow2_cache_put(s, s->l2_cache, e);
+    }
+    return ret;
+}
+
 /* Find out where the data goes; w->range is ours. */
 static int coroutine_fn write_place(Qcow2State *s, Qcow2Write *w)
     REQUIRES(s->lock) DROPS(s->lock)
@@ -273,6 +328,12 @@ static int coroutine_fn write_place(Qcow2State *s, Qcow2Write *w)
         w->new_clusters = true;
         r->end = r->start + (nb << s->cluster_bits);
         w->bytes = MIN(w->bytes, r->end - w->guest_offset);
+    }
+    if (PLANTED(S1_LINK_UNLOCKED) && w->link) {
+        ret = link_prepare(s, w);
+        if (ret < 0) {
+            return ret;
+        }
     }
     return qcow2_check_overlap(s, 0, w->host_offset,
                                nb << s->cluster_bits);
@@ -422,7 +483,8 @@ static int coroutine_fn write_link(Qcow2State *s, Qcow2Write *w)
     return 0;
 }
 
-/* The fault of S1_LINK_UNLOCKED: the second half runs beside the lock. */
+/* The fault of S1_LINK_UNLOCKED: the second half runs beside the lock. (What
+ * would drop the lock has been done by link_prepare().) */
 static int coroutine_fn link_unlocked(Qcow2State *s, Qcow2Write *w) NO_TSA
 {
     return write_link(s, w);
@@ -435,9 +497,7 @@ static int coroutine_fn write_finish(Qcow2State *s, Qcow2Write *w, int ret)
         ret = write_link(s, w);
     }
     ret = write_leave(s, w, ret);
-    if (s->frees->len > MAX_FREES || s->frees_clusters > MAX_FREES_CLUSTERS) {
-        (void)qcow2_flush_metadata(s); /* the next flush reports it */
-    }
+    qcow2_relieve(s);
     return ret;
 }
 

@@ -194,16 +194,47 @@ int coroutine_fn qcow2_cache_write(Qcow2State *s, Qcow2Cache *c)
 
 /* ---- finding room ---- */
 
-static Qcow2CacheEntry *oldest_idle(Qcow2Cache *c)
+/* The entry to evict next. When nothing may be written any more (R7), reads go
+ * on in the clean ones. */
+static Qcow2CacheEntry *oldest_idle(Qcow2State *s, Qcow2Cache *c)
+    REQUIRES(s->lock)
 {
+    Qcow2CacheEntry *dirty = NULL;
+
     for (GList *l = c->lru.tail; l; l = l->prev) {
         Qcow2CacheEntry *e = l->data;
 
-        if (!e->pins && !e->loading) {
+        if (e->pins || e->loading) {
+            continue;
+        }
+        if (!e->dirty || qcow2_check_writable(s) == 0) {
             return e;
         }
+        dirty = dirty ? dirty : e;
     }
-    return NULL;
+    return dirty;
+}
+
+/* Write back what stands in the way of a new entry. */
+static int coroutine_fn make_clean(Qcow2State *s, Qcow2Cache *c)
+    REQUIRES(s->lock)
+{
+    int ret = c->kind == QCOW2_CACHE_L2 ? qcow2_barrier(s) : 0; /* R1, R2 */
+
+    return ret < 0 ? ret : qcow2_cache_write(s, c);
+}
+
+/* The fault of S1_REFCOUNT_UNLOCKED: room for a refcount block is made without
+ * the lock, so another request can take the same entry meanwhile. */
+static int coroutine_fn make_clean_unlocked(Qcow2State *s, Qcow2Cache *c)
+    NO_TSA
+{
+    int ret;
+
+    co_mutex_unlock(&s->lock);
+    ret = qcow2_cache_write(s, c);
+    co_mutex_lock(&s->lock);
+    return ret;
 }
 
 /*
@@ -215,7 +246,7 @@ static int coroutine_fn victim(Qcow2State *s, Qcow2Cache *c,
                                Qcow2CacheEntry **ret)
     REQUIRES(s->lock) DROPS(s->lock)
 {
-    Qcow2CacheEntry *e = oldest_idle(c);
+    Qcow2CacheEntry *e = oldest_idle(s, c);
     int r;
 
     if (!e) {
@@ -223,9 +254,12 @@ static int coroutine_fn victim(Qcow2State *s, Qcow2Cache *c,
         return -EAGAIN;
     }
     if (e->dirty) {
-        /* R1, R2 */
-        r = c->kind == QCOW2_CACHE_L2 ? qcow2_barrier(s) : 0;
-        r = r < 0 ? r : qcow2_cache_write(s, c);
+        if (PLANTED(S1_REFCOUNT_UNLOCKED) &&
+            c->kind == QCOW2_CACHE_REFBLOCK) {
+            r = make_clean_unlocked(s, c);
+        } else {
+            r = make_clean(s, c);
+        }
         if (r < 0) {
             co_queue_next(&c->room); /* somebody else may be luckier */
             return r;
@@ -235,6 +269,7 @@ static int coroutine_fn victim(Qcow2State *s, Qcow2Cache *c,
     if (!e->data) {
         e->data = blk_try_memalign(c->entry_size);
         if (!e->data) {
+            co_queue_next(&c->room);
             return -ENOMEM;
         }
     }

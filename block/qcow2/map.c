@@ -226,7 +226,9 @@ int coroutine_fn qcow2_grow_l1(Qcow2State *s, uint64_t min_size)
     if (min_size <= s->l1.size) {
         return 0;
     }
-    size = MIN(size, QCOW2_MAX_L1_ENTRIES);
+    nb = DIV_ROUND_UP(size * 8, s->cluster_size);
+    /* All that fits: growing again would flush in the middle of a save. */
+    size = MIN(nb * s->cluster_size / 8, QCOW2_MAX_L1_ENTRIES);
     nb = DIV_ROUND_UP(size * 8, s->cluster_size);
     s->l1_growing = true;
     BLKDBG_EVENT(s->bs->file, BLKDBG_L1_GROW_ALLOC_TABLE);
@@ -239,6 +241,11 @@ int coroutine_fn qcow2_grow_l1(Qcow2State *s, uint64_t min_size)
     }
     s->l1_growing = false;
     co_queue_restart_all(&s->l1_growing_queue);
+    if (ret == 0) {
+        /* Free the old table now: a save starts with this, and whoever is
+         * killed during a save shall not even leave a leak. */
+        (void)qcow2_flush_metadata(s);
+    }
     return ret;
 }
 

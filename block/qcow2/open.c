@@ -350,7 +350,8 @@ static int coroutine_fn load_tables(Qcow2State *s, GError **errp)
 /* ---- backing file ---- */
 
 /* The same file further up makes the chain endless. */
-static int check_chain(BlockDriverState *bs, GError **errp)
+static int check_chain(BlockDriverState *bs, unsigned *ret_depth,
+                       GError **errp)
 {
     g_autofree char *mine = realpath(bs->filename ? bs->filename : "", NULL);
     unsigned depth = 0;
@@ -372,6 +373,7 @@ static int check_chain(BlockDriverState *bs, GError **errp)
                              "files", QCOW2_MAX_CHAIN);
         }
     }
+    *ret_depth = depth;
     return 0;
 }
 
@@ -429,7 +431,7 @@ static int coroutine_fn open_backing(Qcow2State *s, BdrvOptions *options,
         bdrv_options_free(sub);
         return ret;
     }
-    ret = check_chain(s->bs, errp);
+    ret = check_chain(s->bs, &s->backing_depth, errp);
     if (ret < 0) {
         bdrv_options_free(sub);
         return ret;

@@ -242,6 +242,7 @@ struct Qcow2State {
     bool overlap_constant;      /* overlap-check */
     bool overlap_cached;
     Qcow2Extensions ext;
+    unsigned backing_depth;     /* backing file edges above this node */
 
     CoRwlock map_lock;
     CoMutex lock;
@@ -273,6 +274,9 @@ struct Qcow2State {
     GPtrArray *snapshots;       /* Qcow2Snapshot */
     uint64_t snaptable_bytes;
     Qcow2VmstateView vm_view;   /* map_lock */
+    uint64_t unflushed_bytes;   /* vmstate written since ... */
+    bool early_flush;           /* ... this was started last */
+    int early_flush_error;      /* for the next barrier */
 };
 
 /* Host offset of cluster number @index, and back. */
@@ -379,7 +383,11 @@ int coroutine_fn qcow2_write_map(Qcow2State *s) REQUIRES(s->lock);
 /* All metadata; applies s->frees once their removal is durable. */
 int coroutine_fn qcow2_flush_metadata(Qcow2State *s)
     REQUIRES(s->lock) DROPS(s->lock);
-/* The same, but when it returns 0 all is durable and nothing waits. */
+/* Flush when too much waits to be freed; an error stays for the next one. */
+void coroutine_fn qcow2_relieve(Qcow2State *s)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* As qcow2_flush_metadata(), but when it returns 0 all is durable and nothing
+ * waits. */
 int coroutine_fn qcow2_sync_metadata(Qcow2State *s)
     REQUIRES(s->lock) DROPS(s->lock);
 
@@ -436,8 +444,8 @@ void coroutine_fn qcow2_unalloc(Qcow2State *s, uint64_t offset, uint64_t nb)
  * Add @addend (+1 or -1) for each of @nb clusters. -1 only when (R3) is
  * satisfied. @punch: tell the host about clusters that become free.
  * Returns 0; -ERANGE when a refcount would exceed its maximum; -EIO when one
- * is 0 already (R7) or no block counts it; then nothing was changed, as far as
- * undoing worked.
+ * is 0 already (R7) or no block counts it. A failed +1 is undone, as far as
+ * that works; a failed -1 leaves the rest as leaks.
  */
 int coroutine_fn qcow2_update_refcount(Qcow2State *s, uint64_t offset,
                                        uint64_t nb, int addend, bool punch)
@@ -578,7 +586,7 @@ int coroutine_fn qcow2_zero_range(Qcow2State *s, uint64_t guest_offset,
 int coroutine_fn qcow2_walk_check(Qcow2State *s, const uint64_t *l1,
                                   uint32_t n, int addend)
     REQUIRES(s->lock) DROPS(s->lock);
-/* Add @addend for every path; what was done is undone on failure. */
+/* Add @addend for every path; a failed +1 is undone, a failed -1 leaks. */
 int coroutine_fn qcow2_walk_update(Qcow2State *s, const uint64_t *l1,
                                    uint32_t n, int addend, bool punch)
     REQUIRES(s->lock) DROPS(s->lock);

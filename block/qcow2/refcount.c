@@ -79,18 +79,6 @@ static uint64_t slots_per_block(const Qcow2State *s)
     return 1ULL << s->refblock_bits;
 }
 
-/* The fault of S1_REFCOUNT_UNLOCKED: the cache is used without the lock. */
-static int coroutine_fn get_block_unlocked(Qcow2State *s, uint64_t offset,
-                                           Qcow2CacheEntry **ret) NO_TSA
-{
-    int r;
-
-    co_mutex_unlock(&s->lock);
-    r = qcow2_cache_get(s, s->refblock_cache, offset, ret);
-    co_mutex_lock(&s->lock);
-    return r;
-}
-
 /* Pin block number @index, which exists. */
 static int coroutine_fn get_block(Qcow2State *s, uint64_t index,
                                   Qcow2CacheEntry **ret)
@@ -102,9 +90,6 @@ static int coroutine_fn get_block(Qcow2State *s, uint64_t index,
         offset >= QCOW2_MAX_HOST_OFFSET) {
         return qcow2_corruption(s, "refcount block %" PRIu64 " is at "
                                 "impossible offset %#" PRIx64, index, offset);
-    }
-    if (PLANTED(S1_REFCOUNT_UNLOCKED)) {
-        return get_block_unlocked(s, offset, ret);
     }
     return qcow2_cache_get(s, s->refblock_cache, offset, ret);
 }
@@ -440,11 +425,11 @@ int coroutine_fn qcow2_update_refcount(Qcow2State *s, uint64_t offset,
 
     ret = update_range(s, offset, nb, addend,
                        punch ? UPDATE_ADD_PUNCH : UPDATE_ADD, &done);
-    if (ret < 0 && done && !s->corrupt) {
-        (void)update_range(s, offset, done, -addend, UPDATE_ADD, &undone);
-    }
     if (addend > 0) {
         s->need_barrier = true; /* R1 */
+        if (ret < 0 && done && !s->corrupt) {
+            (void)update_range(s, offset, done, -1, UPDATE_ADD, &undone);
+        }
     }
     return ret;
 }
@@ -493,14 +478,17 @@ int coroutine_fn qcow2_apply_frees(Qcow2State *s)
     s->frees_clusters = 0;
     for (guint i = 0; i < now->len; i++) {
         Qcow2Free *f = &g_array_index(now, Qcow2Free, i);
+        uint64_t done = 0;
 
         if (ret == 0) {
             BLKDBG_EVENT(s->bs->file, BLKDBG_CLUSTER_FREE);
-            ret = qcow2_update_refcount(s, f->host_offset, f->nb_clusters,
-                                        -1, f->punch);
+            ret = update_range(s, f->host_offset, f->nb_clusters, -1,
+                               f->punch ? UPDATE_ADD_PUNCH : UPDATE_ADD,
+                               &done);
         }
         if (ret < 0 && !s->corrupt) {
-            qcow2_defer_free(s, f->host_offset, f->nb_clusters, f->punch);
+            qcow2_defer_free(s, f->host_offset + (done << s->cluster_bits),
+                             f->nb_clusters - done, f->punch);
         }
     }
     g_array_unref(now);

@@ -455,6 +455,14 @@ int coroutine_fn qcow2_co_snapshot_create(BlockDriverState *bs,
     Qcow2State *s = bs->opaque;
     int ret;
 
+    /*
+     * What was saved goes to disk before refcounts do: a process that is
+     * killed while this takes its time leaves nothing that leaks.
+     */
+    ret = bdrv_co_flush(bs->file->bs);
+    if (ret < 0) {
+        return say(errp, ret, "create", info->name, s);
+    }
     co_rwlock_wrlock(&s->map_lock);
     co_mutex_lock(&s->lock);
     ret = check_create(s, info, errp);

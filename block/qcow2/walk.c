@@ -182,19 +182,16 @@ int coroutine_fn qcow2_walk_update(Qcow2State *s, const uint64_t *l1,
     Update u = { .addend = addend, .punch = punch, .limit = UINT64_MAX };
     int ret = walk(s, l1, n, update_run, &u);
 
-    if (ret < 0 && u.done) {
-        Update undo = { .addend = -addend, .limit = u.done };
+    if (ret < 0 && u.done && addend > 0) {
+        Update undo = { .addend = -1, .limit = u.done };
 
         (void)walk(s, l1, n, update_run, &undo); /* else: leaks */
     }
-    if (addend > 0 || ret < 0) {
-        return ret;
-    }
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n && addend < 0; i++) {
         qcow2_cache_discard(s, s->l2_cache, l1[i] & QCOW2_OFFSET_MASK,
                             s->cluster_size);
     }
-    return 0;
+    return ret;
 }
 
 /* ---- COPIED ---- */

@@ -19,6 +19,10 @@
 
 #define SECTOR_ENTRIES (QCOW2_SECTOR / 8)
 
+/* Ranges or clusters that may wait to be freed before a flush is forced. */
+#define MAX_FREES          1024
+#define MAX_FREES_CLUSTERS 65536
+
 /* ---- tables in memory ---- */
 
 int qcow2_table_init(Qcow2Table *t, uint64_t offset, uint32_t size)
@@ -236,6 +240,10 @@ int coroutine_fn qcow2_barrier(Qcow2State *s)
         return ret;
     }
     ret = bdrv_co_flush(s->bs->file->bs); /* R1, R2, R4 */
+    if (ret == 0) {
+        ret = s->early_flush_error;
+        s->early_flush_error = 0;
+    }
     if (ret < 0) {
         return ret;
     }
@@ -285,6 +293,13 @@ int coroutine_fn qcow2_flush_metadata(Qcow2State *s)
         }
     }
     return qcow2_write_refcounts(s);
+}
+
+void coroutine_fn qcow2_relieve(Qcow2State *s)
+{
+    if (s->frees->len > MAX_FREES || s->frees_clusters > MAX_FREES_CLUSTERS) {
+        (void)qcow2_flush_metadata(s); /* the next flush reports it */
+    }
 }
 
 int coroutine_fn qcow2_sync_metadata(Qcow2State *s)

@@ -154,6 +154,7 @@ int coroutine_fn qcow2_zero_range(Qcow2State *s, uint64_t guest_offset,
                          (stop - guest_offset) >> s->cluster_bits, mode);
         qcow2_in_flight_remove(s, &range);
         guest_offset = stop;
+        qcow2_relieve(s);
     }
     return ret;
 }
