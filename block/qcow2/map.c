@@ -206,7 +206,7 @@ static int coroutine_fn switch_l1(Qcow2State *s, uint64_t offset,
     s->l1 = t;
     qcow2_defer_free(s, old.offset,
                      DIV_ROUND_UP((uint64_t)old.size * 8, s->cluster_size),
-                     false);
+                     s->punch_other);
     qcow2_table_cleanup(&old);
     return 0;
 }
@@ -321,7 +321,7 @@ int coroutine_fn qcow2_ensure_l2(Qcow2State *s, uint64_t guest_offset)
     qcow2_filter_add(s, offset);
     if (old) {
         qcow2_cache_discard(s, s->l2_cache, old, s->cluster_size);
-        qcow2_defer_free(s, old, 1, false); /* R3 */
+        qcow2_defer_free(s, old, 1, s->punch_other); /* R3 */
     }
     return 0;
 }

@@ -274,9 +274,6 @@ struct Qcow2State {
     GPtrArray *snapshots;       /* Qcow2Snapshot */
     uint64_t snaptable_bytes;
     Qcow2VmstateView vm_view;   /* map_lock */
-    uint64_t unflushed_bytes;   /* vmstate written since ... */
-    bool early_flush;           /* ... this was started last */
-    int early_flush_error;      /* for the next barrier */
 };
 
 /* Host offset of cluster number @index, and back. */

@@ -198,7 +198,8 @@ int coroutine_fn qcow2_reftable_grow(Qcow2State *s, uint64_t index,
     s->reftable = t;
     adopt_blocks(s, &p);
     qcow2_defer_free(s, old.offset,
-                     (uint64_t)old.size * 8 >> s->cluster_bits, false);
+                     (uint64_t)old.size * 8 >> s->cluster_bits,
+                     s->punch_other);
     qcow2_table_cleanup(&old);
     return 0;
 }

@@ -219,7 +219,7 @@ static int coroutine_fn store_table(Qcow2State *s, GPtrArray *list)
     if (old.nb_snapshots) {
         qcow2_defer_free(s, old.snapshots_offset,
                          DIV_ROUND_UP(s->snaptable_bytes, s->cluster_size),
-                         false); /* R3 */
+                         s->punch_other); /* R3 */
     }
     s->snaptable_bytes = buf->len;
     return 0;
@@ -584,7 +584,8 @@ static int coroutine_fn apply(Qcow2State *s, const Qcow2Snapshot *sn,
     ret = ret < 0 ? ret : ret2;
     if (ret == 0 && old.size) {
         ret = qcow2_update_refcount(s, old.offset,
-                                    table_clusters(s, old.size), -1, false);
+                                    table_clusters(s, old.size), -1,
+                                    s->punch_other);
     }
     ret2 = qcow2_walk_set_copied(s);
     ret = ret < 0 ? ret : ret2;

@@ -8,16 +8,8 @@
  * with that snapshot's disk size and vmstate size. Its clusters have a
  * reference of the snapshot, so nothing but deleting it can change them, and
  * that holds map_lock exclusively (K4).
- *
- * The snapshot that ends a save has to wait until all of it is on disk (R2).
- * With a page cache in between, a flush is therefore started now and then
- * beside the writes, so that the disk is not idle while the cache fills. Its
- * error, which the kernel tells only once, is kept for qcow2_barrier().
  */
 #include "qcow2_int.h"
-
-/* A save into the page cache is helped on to the disk every so many bytes. */
-#define EARLY_FLUSH_BYTES (64 * 1024 * 1024)
 
 uint64_t qcow2_vmstate_offset(const Qcow2State *s, uint64_t size)
 {
@@ -42,33 +34,6 @@ static bool reachable(const Qcow2State *s, uint64_t base, uint64_t pos,
     return base <= limit && pos <= limit - base && bytes <= limit - base - pos;
 }
 
-static void coroutine_fn early_flush_entry(void *opaque)
-{
-    Qcow2State *s = opaque;
-    int ret = bdrv_co_flush(s->bs->file->bs);
-
-    if (ret < 0) {
-        s->early_flush_error = ret;
-    }
-    s->early_flush = false;
-    bdrv_dec_in_flight(s->bs);
-}
-
-static void coroutine_fn early_flush(Qcow2State *s, uint64_t bytes)
-{
-    unsigned flags = s->bs->file->bs->open_flags;
-
-    s->unflushed_bytes += bytes;
-    if (s->unflushed_bytes < EARLY_FLUSH_BYTES || s->early_flush ||
-        (flags & (BDRV_O_NOCACHE | BDRV_O_NO_FLUSH))) {
-        return;
-    }
-    s->unflushed_bytes = 0;
-    s->early_flush = true;
-    bdrv_inc_in_flight(s->bs); /* a drain and close wait for it */
-    co_enter(co_create(early_flush_entry, s));
-}
-
 int coroutine_fn qcow2_co_save_vmstate(BlockDriverState *bs, uint64_t pos,
                                        QEMUIOVector *qiov)
 {
@@ -84,9 +49,6 @@ int coroutine_fn qcow2_co_save_vmstate(BlockDriverState *bs, uint64_t pos,
     base = qcow2_vmstate_offset(s, s->hdr.size);
     if (reachable(s, base, pos, qiov->size)) {
         ret = qcow2_write_range(s, base + pos, qiov->size, qiov);
-        if (ret == 0) {
-            early_flush(s, qiov->size);
-        }
     } else {
         ret = -EFBIG;
     }

@@ -240,10 +240,6 @@ int coroutine_fn qcow2_barrier(Qcow2State *s)
         return ret;
     }
     ret = bdrv_co_flush(s->bs->file->bs); /* R1, R2, R4 */
-    if (ret == 0) {
-        ret = s->early_flush_error;
-        s->early_flush_error = 0;
-    }
     if (ret < 0) {
         return ret;
     }
