@@ -23,7 +23,6 @@ typedef struct VerifyBlock {
     char *name;
     uint64_t bytes;
     uint64_t next;              /* address behind the last page */
-    uint64_t missing;           /* bytes without a page */
     bool no_sum;                /* pages came twice or out of order */
     Sha256 *sum;
 } VerifyBlock;
@@ -38,6 +37,7 @@ typedef struct Verify {
     Sha256 *stream_sum;
     uint8_t *fill;              /* MAX_PAGE bytes of fill_value */
     uint8_t fill_value;
+    uint64_t missing;           /* bytes without a page, of all blocks */
     double seconds;
 } Verify;
 
@@ -67,11 +67,11 @@ static void fill_gap(Verify *v, VerifyBlock *b, uint64_t addr)
 {
     uint64_t gap = addr - b->next;
 
-    b->missing += gap;
     b->next = addr;
-    if (b->missing > MAX_MISSING) {
+    if (gap > MAX_MISSING - v->missing) {
         b->no_sum = true;
     } else if (gap > 0) {
+        v->missing += gap;
         hasher_update(v->ram_hasher, b->sum, NULL, gap);
     }
 }

@@ -63,6 +63,7 @@ static bool wait_until_running(Guest *g)
                      "that fits this machine, halted\n");
         serial_drain(g->w.config.serial);
         g->want_run = false;
+        timer_stop(g->w.config.timer);
         return wait_until_running(g);
     }
     g->parked = false;

@@ -195,7 +195,7 @@ static int wait_for_operation(Monitor *mon)
     };
     FirnProgress progress;
     eventfd_t news;
-    bool over;
+    bool over = false;
 
     do {
         if (poll(fds, G_N_ELEMENTS(fds), -1) < 0) {

@@ -33,6 +33,8 @@ static int timer_post_load(void *opaque, int version_id)
         || t->deadline_ns > INT64_MAX / 2
         || (t->deadline_ns >= 0 && t->period_ns < TIMER_MIN_PERIOD_NS)
         || t->period_ns > TIMER_MAX_PERIOD_NS) {
+        t->clock_ns = t->period_ns = 0;
+        t->deadline_ns = -1;
         return -EINVAL;
     }
     if (version_id < 2) {
