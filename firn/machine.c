@@ -103,6 +103,11 @@ void firn_machine_cancel(FirnMachine *m)
     pthread_mutex_unlock(&m->lock);
 }
 
+bool firn_machine_is_usable(FirnMachine *m)
+{
+    return savevm_is_usable(m->s);
+}
+
 /* ---- The guest, seen from migration/ ---- */
 
 static int call_stop(void *opaque)

@@ -17,6 +17,7 @@ enum { VM_COMMAND_OPEN_RETURN_PATH = 1, VM_COMMAND_PING = 2 };
 typedef struct LoadDevice {
     const SaveVMDevice *dev;
     uint64_t pos;
+    uint64_t end;           /* where the check ended */
     uint32_t version_id;
     uint32_t section_id;
     bool found;
@@ -249,6 +250,7 @@ static int coroutine_fn load_check_device(Loader *l,
         g_array_append_val(l->order, i);
         ret = vmstate_check(l->f, d->dev->vmsd, d->dev->opaque,
                             d->version_id, errp);
+        d->end = vmstream_pos(l->f);
         return ret < 0 ? ret : load_check_leftover(l, errp);
     }
     return set_error(errp, -EINVAL, "this machine has no such device");
@@ -390,6 +392,10 @@ static int coroutine_fn load_devices(Loader *l, GError **errp)
         l->devices_touched = true;
         ret = vmstate_load(l->f, d->dev->vmsd, d->dev->opaque, d->version_id,
                            errp);
+        if (ret == 0 && vmstream_pos(l->f) != d->end) {
+            ret = set_error(errp, -EINVAL, "its state was of another size "
+                            "when checked");
+        }
         if (ret < 0) {
             return prefix_error(errp, ret, "section %" PRIu32 " ('%s' "
                                 "instance %" PRIu32 "): ", d->section_id,
@@ -475,14 +481,12 @@ static int coroutine_fn load_vmstate(SaveVMOp *op, const char *id,
     return ret;
 }
 
-static guint load_carrier_index(SaveVMOp *op)
+/* Note whether a load that ended with @ret leaves a machine that can run. */
+static void load_set_usable(SaveVMState *s, int ret, bool changed)
 {
-    guint i = 0;
-
-    while (op->disks->pdata[i] != op->carrier) {
-        i++;
+    if (ret == 0 || changed) {
+        __atomic_store_n(&s->unusable, ret < 0, __ATOMIC_RELAXED);
     }
-    return i;
 }
 
 int coroutine_fn savevm_co_load(SaveVMState *s, const char *tag,
@@ -507,11 +511,12 @@ int coroutine_fn savevm_co_load(SaveVMState *s, const char *tag,
         ret = savevm_op_quiesce(&op, false, &local);
     }
     if (ret == 0) {
-        ret = load_vmstate(&op, ids->pdata[load_carrier_index(&op)],
+        ret = load_vmstate(&op, ids->pdata[savevm_carrier_index(&op)],
                            &changed, &local);
         if (ret == 0) {
             ret = savevm_disks_goto(&op, ids, &local);
         }
+        load_set_usable(s, ret, changed);
         savevm_op_release(&op, ret == 0 || !changed);
     }
     if (ret == 0) {

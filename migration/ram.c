@@ -27,6 +27,7 @@
 
 #define RAM_DENSE_PAGES 64 /* data without a zero page: a run */
 #define RAM_STEP_PAGES 256 /* between two calls of the step function */
+#define RAM_MAX_IDLE 65536 /* records without a page in a row */
 
 RamBlock *ram_block_new(const char *idstr, void *host, uint64_t bytes)
 {
@@ -433,8 +434,11 @@ static int coroutine_fn ram_load_record(RamLoader *l, VmStream *f,
 int coroutine_fn ram_load_section(RamLoader *l, VmStream *f, GError **errp)
 {
     uint64_t stepped = l->pages;
+    unsigned records = 0; /* that came one by one since the last step */
+    unsigned idle = 0;
 
     for (;;) {
+        uint64_t pages = l->pages;
         int ret;
 
         ram_load_window(l, f);
@@ -446,8 +450,15 @@ int coroutine_fn ram_load_section(RamLoader *l, VmStream *f, GError **errp)
         if (ret != 0) {
             return ret < 0 ? ret : 0;
         }
-        if (l->pages - stepped >= RAM_STEP_PAGES) {
+        idle = l->pages == pages ? idle + 1 : 0;
+        if (idle > RAM_MAX_IDLE) {
+            return set_error(errp, -EINVAL, "more than %u RAM records without "
+                             "a page before offset %" PRIu64, RAM_MAX_IDLE,
+                             vmstream_pos(f));
+        }
+        if (l->pages - stepped + ++records >= RAM_STEP_PAGES) {
             stepped = l->pages;
+            records = 0;
             ret = l->step(l->opaque, l->pages);
             if (ret < 0) {
                 return ret;

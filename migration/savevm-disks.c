@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One snapshot on several disks. Ids differ from disk to disk, so the name
- * holds it together; within a disk everything here goes by id, since during
- * a replacement two snapshots have the same name. The newest one counts.
+ * One snapshot on several disks. Ids differ from disk to disk, so name, date
+ * and clock hold it together: a save gives all disks the same. The name alone
+ * does not, since a save that is killed may have replaced it on some disks
+ * only. Within a disk everything here goes by id. The newest snapshot that is
+ * complete counts.
  */
 #include "savevm-int.h"
 
@@ -16,6 +18,31 @@ static int coroutine_fn savevm_list_disk(SaveVMDisk *disk, GPtrArray **ret,
         return prefix_error(errp, err, "snapshots of disk '%s': ",
                             disk->name);
     }
+    return 0;
+}
+
+static void savevm_free_array(void *array)
+{
+    g_ptr_array_unref(array);
+}
+
+/* The snapshots of each disk, in the order of op->disks. */
+static int coroutine_fn savevm_list_all(SaveVMOp *op, GPtrArray **ret,
+                                        GError **errp)
+{
+    g_autoptr(GPtrArray) lists = NULL;
+
+    lists = g_ptr_array_new_with_free_func(savevm_free_array);
+    for (guint i = 0; i < op->disks->len; i++) {
+        GPtrArray *list;
+        int err = savevm_list_disk(op->disks->pdata[i], &list, errp);
+
+        if (err < 0) {
+            return err;
+        }
+        g_ptr_array_add(lists, list);
+    }
+    *ret = g_steal_pointer(&lists);
     return 0;
 }
 
@@ -44,62 +71,119 @@ static BdrvSnapshotInfo *savevm_find_id(GPtrArray *list, const char *id)
     return NULL;
 }
 
-/* The name that op->tag stands for; to be freed. */
-static int coroutine_fn savevm_resolve(SaveVMOp *op, char **ret,
-                                       GError **errp)
+/* Did one save make both? See savevm_make_info(). */
+static bool savevm_same_save(const BdrvSnapshotInfo *a,
+                             const BdrvSnapshotInfo *b)
 {
-    g_autoptr(GPtrArray) list = NULL;
-    BdrvSnapshotInfo *info = NULL;
-    int err = savevm_list_disk(op->disks->pdata[0], &list, errp);
-
-    if (err < 0) {
-        return err;
-    }
-    if (!savevm_find_name(list, op->tag)) {
-        info = savevm_find_id(list, op->tag);
-    }
-    *ret = g_strdup(info ? info->name : op->tag);
-    return 0;
+    return strcmp(a->name, b->name) == 0 && a->date_sec == b->date_sec &&
+           a->date_nsec == b->date_nsec &&
+           a->vm_clock_nsec == b->vm_clock_nsec;
 }
 
-int coroutine_fn savevm_disks_find(SaveVMOp *op, GPtrArray **ret_ids,
-                                   uint64_t *ret_size, GError **errp)
+/* What the save that made @info left in @list, or NULL. */
+static BdrvSnapshotInfo *savevm_find_same(GPtrArray *list,
+                                          const BdrvSnapshotInfo *info)
 {
-    g_autoptr(GPtrArray) ids = g_ptr_array_new_with_free_func(g_free);
-    g_autoptr(GString) missing = g_string_new(NULL);
-    g_autofree char *name = NULL;
-    uint64_t size = 0;
-    int ret = savevm_resolve(op, &name, errp);
-
-    if (ret < 0) {
-        return ret;
+    for (guint i = list->len; i > 0; i--) {
+        if (savevm_same_save(list->pdata[i - 1], info)) {
+            return list->pdata[i - 1];
+        }
     }
-    for (guint i = 0; i < op->disks->len; i++) {
-        SaveVMDisk *disk = op->disks->pdata[i];
-        g_autoptr(GPtrArray) list = NULL;
-        BdrvSnapshotInfo *info;
+    return NULL;
+}
 
-        ret = savevm_list_disk(disk, &list, errp);
-        if (ret < 0) {
-            return ret;
+/* The first disk without a part of @info's save; NULL: it is complete. */
+static const SaveVMDisk *savevm_find_gap(SaveVMOp *op, GPtrArray *lists,
+                                         const BdrvSnapshotInfo *info)
+{
+    for (guint i = 0; i < lists->len; i++) {
+        if (!savevm_find_same(lists->pdata[i], info)) {
+            return op->disks->pdata[i];
         }
-        info = savevm_find_name(list, name);
-        if (!info) {
+    }
+    return NULL;
+}
+
+guint savevm_carrier_index(const SaveVMOp *op)
+{
+    guint i = 0;
+
+    while (op->disks->pdata[i] != op->carrier) {
+        i++;
+    }
+    return i;
+}
+
+/* -ENOENT, naming the disks, unless all have a snapshot called @name. */
+static int savevm_check_name(SaveVMOp *op, GPtrArray *lists, const char *name,
+                             GError **errp)
+{
+    g_autoptr(GString) missing = g_string_new(NULL);
+
+    for (guint i = 0; i < lists->len; i++) {
+        const SaveVMDisk *disk = op->disks->pdata[i];
+
+        if (!savevm_find_name(lists->pdata[i], name)) {
             g_string_append_printf(missing, " '%s'", disk->name);
-            continue;
-        }
-        g_ptr_array_add(ids, g_strdup(info->id));
-        if (disk == op->carrier) {
-            size = info->vm_state_size;
         }
     }
     if (missing->len > 0) {
         return set_error(errp, -ENOENT, "there is no snapshot '%s' on disk%s",
                          op->tag, missing->str);
     }
-    if (ret_size) {
-        *ret_size = size;
+    return 0;
+}
+
+/*
+ * The newest complete snapshot that op->tag means, as the carrier lists it: a
+ * name, or else the id of the only one that will do.
+ */
+static int savevm_pick(SaveVMOp *op, GPtrArray *lists,
+                       const BdrvSnapshotInfo **ret, GError **errp)
+{
+    GPtrArray *list = lists->pdata[savevm_carrier_index(op)];
+    const BdrvSnapshotInfo *named = savevm_find_name(list, op->tag);
+    const BdrvSnapshotInfo *first = named ? named
+                                          : savevm_find_id(list, op->tag);
+    int err = savevm_check_name(op, lists, first ? first->name : op->tag,
+                                errp);
+
+    if (err < 0) {
+        return err;
     }
+    for (guint i = list->len; i > 0; i--) {
+        const BdrvSnapshotInfo *info = list->pdata[i - 1];
+
+        if ((named ? strcmp(info->name, op->tag) == 0 : info == first) &&
+            !savevm_find_gap(op, lists, info)) {
+            *ret = info;
+            return 0;
+        }
+    }
+    return set_error(errp, -EINVAL, "snapshot '%s' is of different saves on "
+                     "disks '%s' and '%s'", op->tag, op->carrier->name,
+                     savevm_find_gap(op, lists, first)->name);
+}
+
+int coroutine_fn savevm_disks_find(SaveVMOp *op, GPtrArray **ret_ids,
+                                   uint64_t *ret_size, GError **errp)
+{
+    g_autoptr(GPtrArray) ids = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) lists = NULL;
+    const BdrvSnapshotInfo *info;
+    int ret = savevm_list_all(op, &lists, errp);
+
+    if (ret == 0) {
+        ret = savevm_pick(op, lists, &info, errp);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    for (guint i = 0; i < lists->len; i++) {
+        g_ptr_array_add(ids, g_strdup(savevm_find_same(lists->pdata[i], info)
+                                      ->id));
+    }
+    *ret_size = info->vm_state_size;
     *ret_ids = g_steal_pointer(&ids);
     return 0;
 }
@@ -110,15 +194,13 @@ int coroutine_fn savevm_disks_find(SaveVMOp *op, GPtrArray **ret_ids,
 static int coroutine_fn savevm_collect_old(SaveVMOp *op, GPtrArray *old,
                                            GError **errp)
 {
-    for (guint i = 0; i < op->disks->len; i++) {
-        g_autoptr(GPtrArray) list = NULL;
-        GPtrArray *ids;
-        int ret = savevm_list_disk(op->disks->pdata[i], &list, errp);
+    g_autoptr(GPtrArray) lists = NULL;
+    int ret = savevm_list_all(op, &lists, errp);
 
-        if (ret < 0) {
-            return ret;
-        }
-        ids = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; ret == 0 && i < lists->len; i++) {
+        GPtrArray *ids = g_ptr_array_new_with_free_func(g_free);
+        const GPtrArray *list = lists->pdata[i];
+
         g_ptr_array_add(old, ids);
         for (guint n = 0; n < list->len; n++) {
             const BdrvSnapshotInfo *info = list->pdata[n];
@@ -128,7 +210,7 @@ static int coroutine_fn savevm_collect_old(SaveVMOp *op, GPtrArray *old,
             }
         }
     }
-    return 0;
+    return ret;
 }
 
 /* Remove @id from @disk; what goes wrong is added to @errp's message. */
@@ -145,6 +227,7 @@ static void coroutine_fn savevm_undo_create(SaveVMDisk *disk, const char *id,
     }
 }
 
+/* One for all disks: what it holds but the size marks them as one save. */
 static BdrvSnapshotInfo *savevm_make_info(SaveVMOp *op)
 {
     BdrvSnapshotInfo *info = bdrv_snapshot_info_new();
@@ -218,17 +301,14 @@ static int coroutine_fn savevm_delete_old(SaveVMOp *op, GPtrArray *old,
     return first;
 }
 
-static void savevm_free_ids(void *ids)
-{
-    g_ptr_array_unref(ids);
-}
-
 int coroutine_fn savevm_disks_create(SaveVMOp *op, uint64_t vm_state_size,
                                      GError **errp)
 {
-    g_autoptr(GPtrArray) old = g_ptr_array_new_with_free_func(savevm_free_ids);
-    int ret = savevm_collect_old(op, old, errp);
+    g_autoptr(GPtrArray) old = NULL;
+    int ret;
 
+    old = g_ptr_array_new_with_free_func(savevm_free_array);
+    ret = savevm_collect_old(op, old, errp);
     if (ret == 0) {
         ret = savevm_create_all(op, vm_state_size, errp);
     }
@@ -287,6 +367,24 @@ static int coroutine_fn savevm_delete_disk(SaveVMDisk *disk, const char *name,
     return ret;
 }
 
+/* The name that op->tag, a name or an id, stands for; to be freed. */
+static int coroutine_fn savevm_resolve(SaveVMOp *op, char **ret,
+                                       GError **errp)
+{
+    g_autoptr(GPtrArray) list = NULL;
+    BdrvSnapshotInfo *info = NULL;
+    int err = savevm_list_disk(op->carrier, &list, errp);
+
+    if (err < 0) {
+        return err;
+    }
+    if (!savevm_find_name(list, op->tag)) {
+        info = savevm_find_id(list, op->tag);
+    }
+    *ret = g_strdup(info ? info->name : op->tag);
+    return 0;
+}
+
 int coroutine_fn savevm_disks_delete(SaveVMOp *op, GError **errp)
 {
     g_autoptr(GString) remains = g_string_new(NULL);
@@ -326,29 +424,18 @@ int coroutine_fn savevm_disks_list(SaveVMOp *op, GPtrArray **ret,
                                    GError **errp)
 {
     g_autoptr(GPtrArray) result = NULL;
-    g_autoptr(GPtrArray) list = NULL;
-    int err = savevm_list_disk(op->carrier, &list, errp);
+    g_autoptr(GPtrArray) lists = NULL;
+    const GPtrArray *list;
+    int err = savevm_list_all(op, &lists, errp);
 
     if (err < 0) {
         return err;
     }
     result = g_ptr_array_new_with_free_func(savevm_info_free);
-    for (guint n = 0; n < list->len; n++) {
-        g_ptr_array_add(result, bdrv_snapshot_info_copy(list->pdata[n]));
-    }
-    for (guint i = 0; i < op->disks->len; i++) {
-        g_autoptr(GPtrArray) other = NULL;
-
-        err = savevm_list_disk(op->disks->pdata[i], &other, errp);
-        if (err < 0) {
-            return err;
-        }
-        for (guint n = result->len; n > 0; n--) {
-            const BdrvSnapshotInfo *info = result->pdata[n - 1];
-
-            if (!savevm_find_name(other, info->name)) {
-                g_ptr_array_remove_index(result, n - 1);
-            }
+    list = lists->pdata[savevm_carrier_index(op)];
+    for (guint i = 0; i < list->len; i++) {
+        if (!savevm_find_gap(op, lists, list->pdata[i])) {
+            g_ptr_array_add(result, bdrv_snapshot_info_copy(list->pdata[i]));
         }
     }
     *ret = g_steal_pointer(&result);

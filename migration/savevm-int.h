@@ -55,6 +55,8 @@ struct SaveVMState {
     GPtrArray *disks;    /* SaveVMDisk */
     bool busy;           /* an operation runs */
     int cancelled;       /* atomic: it shall end */
+    int unusable;        /* atomic: a load failed half-way, none succeeded
+                            since */
 };
 
 /* --- One operation (savevm.c) --- */
@@ -103,11 +105,14 @@ void savevm_add_message(GError **errp, const char *fmt, ...)
 
 /* --- One snapshot on all disks (savevm-disks.c) --- */
 
+/* Where op->carrier is in op->disks. */
+guint savevm_carrier_index(const SaveVMOp *op);
 /*
- * Ids of the newest snapshot that @tag means on every disk, in the order of
- * op->disks: by name, or else by id on the first disk and then by its name.
- * @ret_size (may be NULL): vmstate bytes on the carrier.
- * Returns 0, or -ENOENT naming the disks where it is missing.
+ * Ids of the newest snapshot that op->tag means and one save made on every
+ * disk, in the order of op->disks. A tag that is no name on the carrier may be
+ * an id there: then of that snapshot. @ret_size: vmstate bytes.
+ * Returns 0, -ENOENT naming the disks where it is missing, or -EINVAL when
+ * what the disks have is from different saves.
  */
 int coroutine_fn savevm_disks_find(SaveVMOp *op, GPtrArray **ret_ids,
                                    uint64_t *ret_size, GError **errp);

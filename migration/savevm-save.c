@@ -190,8 +190,13 @@ int coroutine_fn savevm_co_save(SaveVMState *s, const char *tag,
     g_autoptr(GError) local = NULL;
     SaveVMOp op;
     uint64_t size = 0;
-    int ret = savevm_op_begin(&op, s, tag, params, errp);
+    int ret;
 
+    if (!savevm_is_usable(s)) {
+        return set_error(errp, -EINVAL, "the machine's state is not usable "
+                         "since a load failed; load a snapshot first");
+    }
+    ret = savevm_op_begin(&op, s, tag, params, errp);
     if (ret < 0) {
         return ret;
     }

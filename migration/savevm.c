@@ -190,6 +190,11 @@ void savevm_cancel(SaveVMState *s)
     __atomic_store_n(&s->cancelled, 1, __ATOMIC_RELAXED);
 }
 
+bool savevm_is_usable(const SaveVMState *s)
+{
+    return !__atomic_load_n(&s->unusable, __ATOMIC_RELAXED);
+}
+
 /* --- The frame of an operation --- */
 
 void savevm_add_message(GError **errp, const char *fmt, ...)

@@ -4,7 +4,8 @@
  * without storing, so that they cannot disagree.
  *
  * The check cannot read element counts from the structure, since nothing is
- * stored there: it remembers the numbers that a level has had so far.
+ * stored there: it remembers the numbers that a structure has had so far, in
+ * its own fields and in its subsections.
  */
 #include "vmstate-int.h"
 
@@ -22,9 +23,14 @@ typedef struct VmsNumber {
     uint64_t value;
 } VmsNumber;
 
+static int coroutine_fn vmstate_load_struct(VmsLoader *l,
+                                            const VMStateDescription *vmsd,
+                                            void *opaque,
+                                            uint32_t version_id);
 static int coroutine_fn vmstate_load_level(VmsLoader *l,
                                            const VMStateDescription *vmsd,
-                                           void *opaque, uint32_t version_id);
+                                           void *opaque, uint32_t version_id,
+                                           GArray *numbers);
 
 static uint64_t coroutine_fn vmstate_read_scalar(VmStream *f, size_t bytes)
 {
@@ -105,8 +111,8 @@ static int coroutine_fn vmstate_load_element(VmsLoader *l,
 
     switch (field->kind) {
     case VMS_STRUCT:
-        return vmstate_load_level(l, field->vmsd, data,
-                                  (uint32_t)field->vmsd->version_id);
+        return vmstate_load_struct(l, field->vmsd, data,
+                                   (uint32_t)field->vmsd->version_id);
     case VMS_BUFFER:
         if (l->store) {
             vmstream_get_buffer(l->f, data, bytes);
@@ -132,11 +138,12 @@ static int coroutine_fn vmstate_load_element(VmsLoader *l,
     }
 }
 
+/* The last number at the count's place, as memory would have it. */
 static uint64_t vmstate_load_count(const VMStateField *field, void *opaque,
                                    const GArray *numbers)
 {
-    for (guint i = 0; numbers && i < numbers->len; i++) {
-        const VmsNumber *n = &g_array_index(numbers, VmsNumber, i);
+    for (guint i = numbers ? numbers->len : 0; i > 0; i--) {
+        const VmsNumber *n = &g_array_index(numbers, VmsNumber, i - 1);
 
         if (n->offset == field->count_offset) {
             return n->value;
@@ -200,7 +207,8 @@ static bool coroutine_fn vmstate_peek_subsection(
     }
     got = vmstream_peek(l->f, buf, sizeof(buf));
     if (got < 2 || got < 2u + buf[1] || buf[1] <= prefix ||
-        memcmp(buf + 2, vmsd->name, prefix) != 0 || buf[2 + prefix] != '/') {
+        memcmp(buf + 2, vmsd->name, prefix) != 0 || buf[2 + prefix] != '/' ||
+        memchr(buf + 2, '\0', buf[1])) {
         return false;
     }
     memcpy(ret, buf + 2, buf[1]);
@@ -222,7 +230,8 @@ static const VMStateDescription *vmstate_find_subsection(
 }
 
 static int coroutine_fn vmstate_load_subsections(
-    VmsLoader *l, const VMStateDescription *vmsd, void *opaque)
+    VmsLoader *l, const VMStateDescription *vmsd, void *opaque,
+    GArray *numbers)
 {
     char name[256];
 
@@ -242,7 +251,7 @@ static int coroutine_fn vmstate_load_subsections(
             return set_error(l->errp, vmstream_error(l->f), "subsection '%s' "
                              "at offset %" PRIu64 " is cut off", name, pos);
         }
-        ret = vmstate_load_level(l, sub, opaque, version_id);
+        ret = vmstate_load_level(l, sub, opaque, version_id, numbers);
         if (ret < 0) {
             return ret;
         }
@@ -273,21 +282,30 @@ static int vmstate_load_hook_error(VmsLoader *l, const char *name,
                      g_strerror(-ret));
 }
 
+/* Does it, or a subsection, have arrays whose count is in the structure? */
 static bool vmstate_has_varray(const VMStateDescription *vmsd)
 {
+    const VMStateDescription *const *sub = vmsd->subsections;
+
     for (const VMStateField *f = vmsd->fields; f->kind != VMS_END; f++) {
         if (f->flags & VMS_F_VARRAY) {
+            return true;
+        }
+    }
+    for (; sub && *sub; sub++) {
+        if (vmstate_has_varray(*sub)) {
             return true;
         }
     }
     return false;
 }
 
+/* @numbers: of the structure @opaque; NULL when storing or not needed. */
 static int coroutine_fn vmstate_load_level(VmsLoader *l,
                                            const VMStateDescription *vmsd,
-                                           void *opaque, uint32_t version_id)
+                                           void *opaque, uint32_t version_id,
+                                           GArray *numbers)
 {
-    g_autoptr(GArray) numbers = NULL;
     int ret = vmstate_check_version(l, vmsd, version_id);
 
     if (ret == 0 && l->store && vmsd->pre_load) {
@@ -296,16 +314,13 @@ static int coroutine_fn vmstate_load_level(VmsLoader *l,
             return vmstate_load_hook_error(l, "pre_load", vmsd, ret);
         }
     }
-    if (!l->store && vmstate_has_varray(vmsd)) {
-        numbers = g_array_new(FALSE, FALSE, sizeof(VmsNumber));
-    }
     for (const VMStateField *f = vmsd->fields; f->kind != VMS_END; f++) {
         if (ret == 0 && vmstate_field_present(f, opaque, version_id)) {
             ret = vmstate_load_field(l, vmsd, f, opaque, numbers);
         }
     }
     if (ret == 0) {
-        ret = vmstate_load_subsections(l, vmsd, opaque);
+        ret = vmstate_load_subsections(l, vmsd, opaque, numbers);
     }
     if (ret == 0 && l->store && vmsd->post_load) {
         ret = vmsd->post_load(opaque, (int)version_id);
@@ -316,13 +331,25 @@ static int coroutine_fn vmstate_load_level(VmsLoader *l,
     return ret;
 }
 
+static int coroutine_fn vmstate_load_struct(VmsLoader *l,
+                                            const VMStateDescription *vmsd,
+                                            void *opaque, uint32_t version_id)
+{
+    g_autoptr(GArray) numbers = NULL;
+
+    if (!l->store && vmstate_has_varray(vmsd)) {
+        numbers = g_array_new(FALSE, FALSE, sizeof(VmsNumber));
+    }
+    return vmstate_load_level(l, vmsd, opaque, version_id, numbers);
+}
+
 int coroutine_fn vmstate_load(VmStream *f, const VMStateDescription *vmsd,
                               void *opaque, uint32_t version_id,
                               GError **errp)
 {
     VmsLoader l = { .f = f, .store = true, .errp = errp };
 
-    return vmstate_load_level(&l, vmsd, opaque, version_id);
+    return vmstate_load_struct(&l, vmsd, opaque, version_id);
 }
 
 int coroutine_fn vmstate_check(VmStream *f, const VMStateDescription *vmsd,
@@ -331,5 +358,5 @@ int coroutine_fn vmstate_check(VmStream *f, const VMStateDescription *vmsd,
 {
     VmsLoader l = { .f = f, .store = false, .errp = errp };
 
-    return vmstate_load_level(&l, vmsd, opaque, version_id);
+    return vmstate_load_struct(&l, vmsd, opaque, version_id);
 }

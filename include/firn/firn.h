@@ -349,37 +349,54 @@ typedef struct FirnVmResult {
  * that is writable; one of that name is replaced. The guest is stopped
  * meanwhile and runs on afterwards if it ran before, after an error too. All
  * or nothing: after an error no disk has the new snapshot and all still have
- * the old one.
+ * the old one; or, when only removing the snapshot it replaces failed, the
+ * message says that the new one is complete.
  *
  * @params      how (firn/types.h); NULL: the defaults. Its progress function
  *              runs on the context's thread
  * @ret_result  may be NULL
  *
- * Returns 0, or with @errp set: -EINVAL for a bad tag or parameter, -EBUSY
- * when an operation of @machine is under way, -ENOTSUP when a disk cannot
- * hold snapshots or none can hold machine state, -ECANCELED, -EDEADLK, or an
- * error of the disks. Blocks.
+ * Returns 0, or with @errp set: -EINVAL for a bad tag or parameter, or while
+ * firn_machine_is_usable() is false, -EBUSY when an operation of @machine is
+ * under way, -ENOTSUP when a disk cannot hold snapshots or none can hold
+ * machine state, -ECANCELED, -EDEADLK, or an error of the disks. Blocks.
  */
 FIRN_API int firn_machine_savevm(FirnMachine *machine, const char *tag,
                                  const FirnVmstateParams *params,
                                  FirnVmResult *ret_result, GError **errp);
 
 /*
- * Bring the machine back to snapshot @tag (a name, or an id on the first
- * disk). What cannot fit is refused before anything changes, and the guest
- * goes on as before; a failure later leaves it stopped and the message says
- * so. After success it runs if it ran before.
+ * Bring the machine back to snapshot @tag (a name, or an id on the disk that
+ * carries machine state). What cannot fit is refused before anything changes,
+ * and the guest goes on as before; a failure later leaves it stopped, the
+ * message says so and firn_machine_is_usable() is false. After success it runs
+ * if it ran before.
+ *
+ * One save must have made the snapshot on all writable disks: name, date and
+ * clock are the same there, as firn and QEMU's savevm write them. Of several
+ * such the newest is taken. Snapshots that qemu-img made disk by disk differ
+ * and are refused.
  *
  * Returns as firn_machine_savevm(); -ENOENT when a disk has no such
- * snapshot; -EINVAL also for a stream that does not fit this machine.
+ * snapshot; -EINVAL also for a stream that does not fit this machine, and
+ * when what the disks have under the name is from different saves.
  */
 FIRN_API int firn_machine_loadvm(FirnMachine *machine, const char *tag,
                                  const FirnVmstateParams *params,
                                  FirnVmResult *ret_result, GError **errp);
 
 /*
- * Delete snapshot @tag from every disk that has it. Returns 0, -ENOENT when
- * none has it, -EBUSY, -EDEADLK, or an error of the disks. Blocks.
+ * Whether the machine's state is one that a guest can run from: not after a
+ * firn_machine_loadvm() that failed half-way, until one succeeds. Ask before
+ * starting the guest. Any thread; does not block; while an operation is under
+ * way it may be either.
+ */
+FIRN_API bool firn_machine_is_usable(FirnMachine *machine);
+
+/*
+ * Delete snapshot @tag from every disk that has it, whatever save it is from.
+ * Returns 0, -ENOENT when none has it, -EBUSY, -EDEADLK, or an error of the
+ * disks. Blocks.
  */
 FIRN_API int firn_machine_delvm(FirnMachine *machine, const char *tag,
                                 GError **errp);
@@ -414,9 +431,11 @@ FIRN_API int firn_machine_loadvm_async(FirnMachine *machine, const char *tag,
 FIRN_API void firn_machine_cancel(FirnMachine *machine);
 
 /*
- * The snapshots that can be loaded: those of the disk that carries machine
- * state which every other writable disk has too. Result, errors and blocking
- * as firn_disk_list_snapshots(); -EBUSY while an operation is under way.
+ * The snapshots of the disk that carries machine state which every other
+ * writable disk has from the same save. Those without machine state
+ * (vm_state_bytes 0) are listed too but cannot be loaded. Result, errors and
+ * blocking as firn_disk_list_snapshots(); -EBUSY while an operation is under
+ * way.
  */
 FIRN_API int firn_machine_list_snapshots(FirnMachine *machine,
                                          GPtrArray **ret_infos,

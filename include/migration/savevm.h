@@ -82,13 +82,16 @@ void savevm_remove_disk(SaveVMState *s, BlockBackend *blk);
  * On failure no disk has a new snapshot and the old one is still there. (The
  * one exception: when only the old one could not be deleted; the message says
  * so, the new one is complete and is what a load takes.)
- * @params: NULL for defaults. Returns 0, -ECANCELED, -EBUSY or -errno.
+ * @params: NULL for defaults. Returns 0, -ECANCELED, -EBUSY, -EINVAL (also
+ * while savevm_is_usable() is false) or -errno.
  */
 int coroutine_fn savevm_co_save(SaveVMState *s, const char *tag,
                                 const SaveVMParams *params, GError **errp);
 
 /*
- * Bring the machine back to snapshot @tag (name, or id on the first disk).
+ * Bring the machine back to snapshot @tag (name, or id on the disk with the
+ * vmstate). Of several with that name it is the newest that one save made on
+ * all disks: name, date and clock are the same there.
  *
  * What cannot be loaded is refused before anything changes, as far as it can
  * be told: missing snapshots, envelope, machine type, RAM blocks; the machine
@@ -96,13 +99,19 @@ int coroutine_fn savevm_co_save(SaveVMState *s, const char *tag,
  * says so. The disks change last, after the stream was read without error.
  * Afterwards the machine runs if it ran before.
  *
- * Returns 0, -ENOENT, -EINVAL for a bad stream, -ECANCELED, -EBUSY or -errno.
+ * Returns 0, -ENOENT, -EINVAL (a bad stream; what the disks have under the
+ * name is from different saves), -ECANCELED, -EBUSY or -errno.
  */
 int coroutine_fn savevm_co_load(SaveVMState *s, const char *tag,
                                 const SaveVMParams *params, GError **errp);
 
+/* Is the machine's state its own? Not after a load that failed with something
+ * stored, until one succeeds. From any thread. */
+bool savevm_is_usable(const SaveVMState *s);
+
 /*
- * Delete snapshot @tag (name, or id on the first disk) from all disks.
+ * Delete snapshot @tag (name, or id on the disk with the vmstate) from all
+ * disks: everything of that name, whether its parts belong together or not.
  * Returns 0, -ENOENT when no disk has it, or the first -errno; the message
  * says on which disks it remains.
  */
@@ -111,7 +120,8 @@ int coroutine_fn savevm_co_delete(SaveVMState *s, const char *tag,
 
 /*
  * *@ret: new array of BdrvSnapshotInfo (freed with the array) of the
- * snapshots that are on every disk, as the disk with the vmstate lists them.
+ * snapshots that one save made on every disk, as the disk with the vmstate
+ * lists them.
  */
 int coroutine_fn savevm_co_list(SaveVMState *s, GPtrArray **ret,
                                 GError **errp);

@@ -5,6 +5,7 @@
  * says where, and the machine is as it was or stopped.
  */
 #include "machine.h"
+#include "migration/ram.h"
 
 #include <json-glib/json-glib.h>
 
@@ -424,6 +425,134 @@ static void test_bad_devices_leave_the_machine_stopped(void **state)
     machine_cleanup(&m);
 }
 
+/* "serial/irq" as C sees it, but not as long as it claims to be. */
+static void test_a_subsection_name_with_a_nul_is_refused(void **state)
+{
+    GByteArray *b = g_byte_array_new();
+    FakeVmstate *fake;
+    Machine m;
+
+    machine_init_golden(&m, &fake);
+    put_envelope(b);
+    put_ram_list(b);
+    put_ram_pages(b, &m);
+    PUT(b, "\x04" "\0\0\0\1" "\6serial" "\0\0\0\0" "\0\0\0\3");
+    PUT(b, "\x01" "\0\0\3\xe8");
+    PUT(b, "\x05\x0b" "serial/irq\0" "\0\0\1" "\1" "\x7e\0\0\0\1");
+    check_refused(&m, b, false, "unknown subsection 'serial/irq'");
+    machine_cleanup(&m);
+}
+
+/* A device that breaks the rules: what it stores changes what it reads. */
+static bool unruly_wants_more(void *opaque, int version_id)
+{
+    return ((Serial *)opaque)->reg != 0;
+}
+
+static const VMStateDescription vmstate_unruly = {
+    .name = "unruly",
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT8(reg, Serial),
+        VMSTATE_SINGLE_TEST(counter, Serial, VMS_UINT32, uint32_t, 0,
+                            unruly_wants_more),
+        VMSTATE_END_OF_LIST()
+    },
+};
+
+static void test_a_device_that_stores_another_size_is_refused(void **state)
+{
+    GByteArray *b = g_byte_array_new();
+    Serial unruly = { .reg = 0 };
+    FakeVmstate *fake;
+    Machine m;
+
+    machine_init_golden(&m, &fake);
+    assert_int_equal(savevm_add_device(m.state, "unruly", 0, &vmstate_unruly,
+                                       &unruly, NULL), 0);
+    put_envelope(b);
+    put_ram_list(b);
+    put_ram_pages(b, &m);
+    put_devices(b);
+    PUT(b, "\x04" "\0\0\0\3" "\6unruly" "\0\0\0\0" "\0\0\0\0");
+    PUT(b, "\x01" "\x7e\0\0\0\3" "\0");
+    check_refused(&m, b, false, "section 3 ('unruly' instance 0): its state "
+                  "was of another size when checked");
+    machine_cleanup(&m);
+}
+
+/* --- RAM records without a page --- */
+
+static void put_idle_records(GByteArray *b, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        put(b, i % 2 ? "\0\0\0\0\0\0\0\x80" : "\0\0\0\0\0\0\2\0", 8);
+    }
+}
+
+static void test_endless_records_without_a_page_are_refused(void **state)
+{
+    for (unsigned count = 65536; count <= 65537; count++) {
+        GByteArray *b = g_byte_array_new();
+        FakeVmstate *fake;
+        Machine m;
+
+        machine_init_golden(&m, &fake);
+        put_envelope(b);
+        put_ram_list(b);
+        PUT(b, "\x02" "\0\0\0\0");
+        put_idle_records(b, count);
+        PUT(b, "\0\0\0\0\0\0\0\x10" "\x7e\0\0\0\0");
+        PUT(b, "\0");
+        check_refused(&m, b, true, count == 65536
+                      ? "not all of it" : "more than 65536 RAM records "
+                      "without a page before offset 524384");
+        machine_cleanup(&m);
+    }
+}
+
+typedef struct Idle {
+    GByteArray *bytes;
+    unsigned steps;
+    unsigned cancel_at;
+    int ret;
+} Idle;
+
+static int idle_step(void *opaque, uint64_t pages)
+{
+    Idle *idle = opaque;
+
+    return ++idle->steps == idle->cancel_at ? -ECANCELED : 0;
+}
+
+static void coroutine_fn idle_entry(void *opaque)
+{
+    g_autoptr(GPtrArray) blocks = g_ptr_array_new();
+    Idle *idle = opaque;
+    RamLoader *l = ram_loader_new(blocks, false, idle_step, idle);
+    VmStream *f = vmstream_new_load_memory(idle->bytes->data,
+                                           idle->bytes->len);
+
+    idle->ret = ram_load_section(l, f, NULL);
+    ram_loader_free(l);
+    vmstream_free(f);
+}
+
+static void test_records_without_a_page_can_be_cancelled(void **state)
+{
+    Idle idle = { .bytes = g_byte_array_new(), .cancel_at = 3 };
+
+    PUT(idle.bytes, "\0\0\0\0\0\0\0\x04"); /* no blocks */
+    put_idle_records(idle.bytes, 1000);
+    PUT(idle.bytes, "\0\0\0\0\0\0\0\x10");
+    co_enter(co_create(idle_entry, &idle));
+    assert_int_equal(idle.ret, -ECANCELED);
+    assert_int_equal(idle.steps, 3);
+    idle.cancel_at = 0;
+    co_enter(co_create(idle_entry, &idle));
+    assert_int_equal(idle.ret, 0);
+    g_byte_array_unref(idle.bytes);
+}
+
 static void test_missing_and_trailing_parts_are_refused(void **state)
 {
     GByteArray *b;
@@ -491,6 +620,10 @@ int main(void)
         cmocka_unit_test(test_flipped_bits_never_crash),
         cmocka_unit_test(test_what_the_machine_is_not_is_refused_untouched),
         cmocka_unit_test(test_bad_devices_leave_the_machine_stopped),
+        cmocka_unit_test(test_a_subsection_name_with_a_nul_is_refused),
+        cmocka_unit_test(test_a_device_that_stores_another_size_is_refused),
+        cmocka_unit_test(test_endless_records_without_a_page_are_refused),
+        cmocka_unit_test(test_records_without_a_page_can_be_cancelled),
         cmocka_unit_test(test_missing_and_trailing_parts_are_refused),
     };
 

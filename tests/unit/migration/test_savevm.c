@@ -200,6 +200,103 @@ static void test_a_replaced_snapshot_goes_last(void **state)
     machine_cleanup(&m);
 }
 
+/*
+ * What a save of @seed that is killed between two creates leaves: a snapshot
+ * on the first disk only.
+ */
+static void save_first_disk_only(Machine *m, unsigned seed)
+{
+    machine_fill(m, seed);
+    m->fakes[0]->disk = (uint8_t)(10 * seed);
+    m->fakes[0]->fail_op = "delete";
+    m->fakes[1]->fail_op = "create";
+    assert_int_equal(machine_save(m, "s", NULL, NULL), -EIO);
+    m->fakes[0]->fail_op = NULL;
+    m->fakes[1]->fail_op = NULL;
+}
+
+static unsigned count_listed(Machine *m)
+{
+    g_autoptr(GPtrArray) list = NULL;
+
+    assert_int_equal(machine_list(m, &list), 0);
+    return list->len;
+}
+
+static void test_load_takes_the_newest_complete_snapshot(void **state)
+{
+    g_autofree char *message = NULL;
+    Machine m;
+
+    machine_init_disks(&m, 2);
+    assert_int_equal(machine_save(&m, "s", NULL, NULL), 0);
+    save_first_disk_only(&m, 2);
+    assert_int_equal(m.fakes[0]->snapshots->len, 2);
+    assert_int_equal(count_listed(&m), 1);
+
+    assert_int_equal(machine_load(&m, "s", NULL, NULL), 0);
+    assert_true(machine_is_filled(&m, 1));
+    assert_int_equal(m.fakes[0]->disk, 10);
+    assert_int_equal(m.fakes[1]->disk, 11);
+
+    /* An id means that very one. */
+    assert_int_equal(machine_load(&m, "2", NULL, &message), -EINVAL);
+    assert_non_null(strstr(message, "snapshot '2' is of different saves on "
+                           "disks 'disk0' and 'disk1'"));
+    assert_true(m.running);
+    assert_int_equal(machine_load(&m, "1", NULL, NULL), 0);
+
+    /* The next save clears up. */
+    machine_fill(&m, 3);
+    assert_int_equal(machine_save(&m, "s", NULL, NULL), 0);
+    assert_int_equal(m.fakes[0]->snapshots->len, 1);
+    assert_int_equal(m.fakes[1]->snapshots->len, 1);
+    machine_cleanup(&m);
+}
+
+static void test_parts_of_different_saves_are_not_loaded(void **state)
+{
+    g_autofree char *message = NULL;
+    Machine m;
+
+    machine_init_disks(&m, 2);
+    assert_int_equal(machine_save(&m, "s", NULL, NULL), 0);
+    save_first_disk_only(&m, 2);
+    g_ptr_array_remove_index(m.fakes[0]->snapshots, 0);
+    machine_fill(&m, 4);
+
+    assert_int_equal(machine_load(&m, "s", NULL, &message), -EINVAL);
+
+    assert_non_null(strstr(message, "snapshot 's' is of different saves on "
+                           "disks 'disk0' and 'disk1'"));
+    assert_true(m.running);
+    assert_true(machine_is_filled(&m, 4));
+    assert_int_equal(count_listed(&m), 0);
+    assert_int_equal(machine_delete(&m, "s", NULL), 0);
+    assert_int_equal(m.fakes[0]->snapshots->len, 0);
+    assert_int_equal(m.fakes[1]->snapshots->len, 0);
+    machine_cleanup(&m);
+}
+
+/* Name, date, its fraction and the clock each tell two saves apart. */
+static void test_every_mark_of_a_save_counts(void **state)
+{
+    for (unsigned mark = 0; mark < 4; mark++) {
+        BdrvSnapshotInfo *info;
+        Machine m;
+
+        machine_init_disks(&m, 2);
+        assert_int_equal(machine_save(&m, "s", NULL, NULL), 0);
+        info = fake_find_snapshot(m.fakes[1], "s")->info;
+        info->date_sec += mark == 1;
+        info->date_nsec += mark == 2;
+        info->vm_clock_nsec += mark == 3;
+        assert_int_equal(machine_load(&m, "s", NULL, NULL),
+                         mark == 0 ? 0 : -EINVAL);
+        machine_cleanup(&m);
+    }
+}
+
 static void test_load_needs_the_snapshot_on_all_disks(void **state)
 {
     g_autofree char *message = NULL;
@@ -269,6 +366,32 @@ static void test_delete_and_list(void **state)
 }
 
 /* --- Failures and cancel --- */
+
+static void test_half_loaded_state_is_not_saved(void **state)
+{
+    g_autofree char *message = NULL;
+    Machine m;
+
+    machine_init_disks(&m, 2);
+    assert_int_equal(machine_save(&m, "s", NULL, NULL), 0);
+    assert_int_equal(machine_load(&m, "none", NULL, NULL), -ENOENT);
+    assert_true(savevm_is_usable(m.state));
+    m.fakes[1]->fail_op = "goto";
+    assert_int_equal(machine_load(&m, "s", NULL, NULL), -EIO);
+    m.fakes[1]->fail_op = NULL;
+    assert_false(savevm_is_usable(m.state));
+
+    assert_int_equal(machine_save(&m, "s", NULL, &message), -EINVAL);
+    assert_non_null(strstr(message, "not usable since a load failed"));
+    assert_int_equal(m.fakes[0]->snapshots->len, 1);
+    assert_int_equal(machine_load(&m, "none", NULL, NULL), -ENOENT);
+    assert_false(savevm_is_usable(m.state));
+
+    assert_int_equal(machine_load(&m, "s", NULL, NULL), 0);
+    assert_true(savevm_is_usable(m.state));
+    assert_int_equal(machine_save(&m, "s", NULL, NULL), 0);
+    machine_cleanup(&m);
+}
 
 static void test_failing_any_request_leaves_a_clean_state(void **state)
 {
@@ -485,9 +608,13 @@ int main(void)
         cmocka_unit_test(test_save_is_all_or_nothing),
         cmocka_unit_test(test_a_snapshot_that_cannot_be_undone_is_named),
         cmocka_unit_test(test_a_replaced_snapshot_goes_last),
+        cmocka_unit_test(test_load_takes_the_newest_complete_snapshot),
+        cmocka_unit_test(test_parts_of_different_saves_are_not_loaded),
+        cmocka_unit_test(test_every_mark_of_a_save_counts),
         cmocka_unit_test(test_load_needs_the_snapshot_on_all_disks),
         cmocka_unit_test(test_failure_of_a_disk_on_load_says_what_was_applied),
         cmocka_unit_test(test_delete_and_list),
+        cmocka_unit_test(test_half_loaded_state_is_not_saved),
         cmocka_unit_test(test_failing_any_request_leaves_a_clean_state),
         cmocka_unit_test(test_progress_ends_at_its_total),
         cmocka_unit_test(test_cancel_ends_save_and_load),

@@ -606,6 +606,74 @@ static void test_json_lists_elements_that_differ_with_their_index(void **state)
     g_byte_array_unref(j.out);
 }
 
+/* --- An array in a subsection, counted by a field of its parent --- */
+
+typedef struct Queue {
+    uint8_t nb_slots;
+    uint8_t slots[4];
+} Queue;
+
+static const VMStateDescription vmstate_queue_slots = {
+    .name = "queue/slots",
+    .fields = (const VMStateField[]) {
+        { .name = "slots", .kind = VMS_UINT8, .flags = VMS_F_VARRAY,
+          .offset = offsetof(Queue, slots), .size = 1, .num = 4,
+          .count_offset = offsetof(Queue, nb_slots),
+          .count_kind = VMS_UINT8 },
+        VMSTATE_END_OF_LIST()
+    },
+};
+
+static const VMStateDescription vmstate_queue = {
+    .name = "queue",
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT8(nb_slots, Queue),
+        VMSTATE_END_OF_LIST()
+    },
+    .subsections = (const VMStateDescription *const[]) {
+        &vmstate_queue_slots,
+        NULL
+    },
+};
+
+typedef struct QueueJob {
+    Queue q;
+    uint64_t check_left;
+    uint64_t left;
+    int check_ret;
+    int ret;
+} QueueJob;
+
+static void coroutine_fn queue_entry(void *opaque)
+{
+    static const char data[] =
+        "\x03" "\x05\x0b" "queue/slots" "\0\0\0\0" "abc";
+    QueueJob *j = opaque;
+    VmStream *f = vmstream_new_load_memory(data, sizeof(data) - 1);
+
+    j->check_ret = vmstate_check(f, &vmstate_queue, &j->q, 0, NULL);
+    j->check_left = vmstream_left(f);
+    vmstream_seek(f, 0);
+    j->ret = vmstate_load(f, &vmstate_queue, &j->q, 0, NULL);
+    j->left = vmstream_left(f);
+    vmstream_free(f);
+}
+
+static void test_a_subsection_is_checked_with_the_saved_count(void **state)
+{
+    for (uint8_t now = 0; now <= 4; now++) {
+        QueueJob j = { .q.nb_slots = now };
+
+        co_enter(co_create(queue_entry, &j));
+        assert_int_equal(j.check_ret, 0);
+        assert_int_equal(j.check_left, 0);
+        assert_int_equal(j.ret, 0);
+        assert_int_equal(j.left, 0);
+        assert_int_equal(j.q.nb_slots, 3);
+        assert_memory_equal(j.q.slots, "abc", 4);
+    }
+}
+
 static void test_unsound_descriptions_are_refused(void **state)
 {
     static const VMStateField none[] = { VMSTATE_END_OF_LIST() };
@@ -650,6 +718,7 @@ int main(void)
         cmocka_unit_test(test_json_describes_the_bytes),
         cmocka_unit_test(
             test_json_lists_elements_that_differ_with_their_index),
+        cmocka_unit_test(test_a_subsection_is_checked_with_the_saved_count),
         cmocka_unit_test(test_unsound_descriptions_are_refused),
     };
 
