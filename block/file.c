@@ -357,9 +357,12 @@ static int coroutine_fn file_co_pwritev(BlockDriverState *bs, uint64_t offset,
     if (flags & BDRV_REQ_FUA) {
         aio_flags |= AIO_DSYNC;
     }
-    file_grow_for(&s->grow, s->fd, bs->total_bytes, offset + bytes);
+    file_grow_for(&s->grow, s->fd, bs->total_bytes, offset, bytes);
     done = transfer_all(s, aio_co_pwritev, offset, qiov, aio_flags);
     if (done < 0) {
+        if (done == -EIO && (flags & BDRV_REQ_FUA)) {
+            s->flush_failed = true; /* it may be another write's error */
+        }
         return done;
     }
     /* A write that makes no progress has met the end of its device. */
@@ -468,9 +471,10 @@ static int coroutine_fn file_co_truncate(BlockDriverState *bs, uint64_t size,
         return set_error(errp, -ENOTSUP, "'%s' is a block device and keeps "
                          "its size", bs->filename);
     }
-    s->grow.end = 0;
     ret = aio_co_ftruncate(s->fd, size);
-    if (ret < 0) {
+    if (ret == 0) {
+        s->grow.end = 0;
+    } else {
         set_error(errp, ret, "cannot resize '%s': %s", bs->filename,
                   g_strerror(-ret));
     }

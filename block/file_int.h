@@ -32,11 +32,11 @@ typedef struct FileGrow {
 
 void file_grow_init(FileGrow *g, bool enabled);
 /*
- * A write that ends at @end is due to a file of @length bytes: allocate ahead
- * if that is worth it. Failing to is no error.
+ * A write of @bytes at @offset is due to a file of @length bytes: allocate
+ * ahead if that is worth it. Failing to is no error.
  */
 void coroutine_fn file_grow_for(FileGrow *g, int fd, uint64_t length,
-                                uint64_t end);
+                                uint64_t offset, uint64_t bytes);
 /* Cut off what was allocated behind @length. Returns 0 or -errno. */
 int coroutine_fn file_grow_trim(FileGrow *g, int fd, uint64_t length);
 

@@ -145,7 +145,7 @@ static int coroutine_fn refresh_lengths(BlockDriverState *bs)
 int coroutine_fn bdrv_co_snapshot_goto(BlockDriverState *bs,
                                        const char *id_or_name, GError **errp)
 {
-    int ret;
+    int ret, lengths;
 
     bs = snapshot_node(bs);
     if (!bs->drv->co_snapshot_goto) {
@@ -157,9 +157,9 @@ int coroutine_fn bdrv_co_snapshot_goto(BlockDriverState *bs,
     }
     bdrv_co_exclusive_begin(bs);
     ret = bs->drv->co_snapshot_goto(bs, id_or_name, errp);
-    if (ret == 0) {
-        ret = refresh_lengths(bs);
-    }
+    /* It may have been applied and have failed after that. */
+    lengths = refresh_lengths(bs);
+    ret = ret < 0 ? ret : lengths;
     explain(bs, "go to the snapshot", ret, errp);
     bdrv_co_exclusive_end(bs);
     return ret;

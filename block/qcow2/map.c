@@ -41,10 +41,8 @@ void qcow2_entry_compressed(const Qcow2State *s, uint64_t entry,
     *ret_bytes = (sectors + 1) * 512 - (offset & 511);
 }
 
-/* R7: an entry that no driver writes. */
-static int coroutine_fn check_entry(Qcow2State *s, uint64_t entry,
-                                    uint64_t guest_offset)
-    REQUIRES(s->lock)
+int coroutine_fn qcow2_check_entry(Qcow2State *s, uint64_t entry,
+                                   uint64_t guest_offset)
 {
     if (entry & QCOW2_COMPRESSED) {
         return 0;
@@ -160,7 +158,7 @@ int coroutine_fn qcow2_map(Qcow2State *s, const Qcow2Table *l1,
         n = count_run(s, e->data + index * 8, n);
         qcow2_cache_put(s, s->l2_cache, e);
     }
-    r = check_entry(s, entry, guest_offset);
+    r = qcow2_check_entry(s, entry, guest_offset);
     if (r < 0) {
         return r;
     }

@@ -62,6 +62,15 @@ static void filter_set_range(Qcow2State *s, uint64_t offset, uint64_t bytes)
     s->filter_count += n;
 }
 
+/* A table that the file does not hold is never loaded, nor protected. */
+static bool l1_in_file(const Qcow2State *s, const Qcow2Snapshot *sn)
+{
+    uint64_t end = ROUND_UP(s->bs->file->bs->total_bytes, s->cluster_size);
+
+    return sn->l1_size <= QCOW2_MAX_L1_ENTRIES && sn->l1_table_offset <= end &&
+           (uint64_t)sn->l1_size * 8 <= end - sn->l1_table_offset;
+}
+
 /* How many clusters the filter has to know, at most. */
 static uint64_t filter_need(const Qcow2State *s)
 {
@@ -70,8 +79,9 @@ static uint64_t filter_need(const Qcow2State *s)
     for (guint i = 0; i < s->snapshots->len; i++) {
         const Qcow2Snapshot *sn = g_ptr_array_index(s->snapshots, i);
 
-        n += DIV_ROUND_UP((uint64_t)MIN(sn->l1_size, QCOW2_MAX_L1_ENTRIES) *
-                          8, s->cluster_size) + 1;
+        if (l1_in_file(s, sn)) {
+            n += DIV_ROUND_UP((uint64_t)sn->l1_size * 8, s->cluster_size) + 1;
+        }
     }
     return n;
 }
@@ -111,7 +121,7 @@ int qcow2_filter_rebuild(Qcow2State *s)
     for (guint i = 0; i < s->snapshots->len; i++) {
         const Qcow2Snapshot *sn = g_ptr_array_index(s->snapshots, i);
 
-        if (sn->l1_size <= QCOW2_MAX_L1_ENTRIES) {
+        if (l1_in_file(s, sn)) {
             filter_set_range(s, sn->l1_table_offset,
                              (uint64_t)sn->l1_size * 8);
         }

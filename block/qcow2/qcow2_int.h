@@ -495,6 +495,9 @@ typedef struct Qcow2Mapping {
 
 /* Type of a standard L2 entry. */
 Qcow2ClusterType qcow2_entry_type(uint64_t entry);
+/* R7: 0, or -EIO for an entry that no driver writes. */
+int coroutine_fn qcow2_check_entry(Qcow2State *s, uint64_t entry,
+                                   uint64_t guest_offset) REQUIRES(s->lock);
 /* Host bytes of a compressed entry. */
 void qcow2_entry_compressed(const Qcow2State *s, uint64_t entry,
                             uint64_t *ret_offset, uint64_t *ret_bytes);

@@ -87,7 +87,8 @@ static int coroutine_fn get_block(Qcow2State *s, uint64_t index,
     uint64_t offset = s->reftable.entries[index];
 
     if (!IS_ALIGNED(offset, s->cluster_size) ||
-        offset >= QCOW2_MAX_HOST_OFFSET) {
+        offset >= QCOW2_MAX_HOST_OFFSET ||
+        offset >= s->bs->file->bs->total_bytes) {
         return qcow2_corruption(s, "refcount block %" PRIu64 " is at "
                                 "impossible offset %#" PRIx64, index, offset);
     }
@@ -244,6 +245,9 @@ int coroutine_fn qcow2_alloc_run(Qcow2State *s, uint64_t max,
     if (ret < 0) {
         return ret;
     }
+    if (first == 0) {
+        return qcow2_corruption(s, "the header's cluster counts as free");
+    }
     s->need_barrier = true;
     *ret_offset = qcow2_cluster_offset(s, first);
     *ret_nb = n;
@@ -285,6 +289,9 @@ int coroutine_fn qcow2_alloc_contiguous(Qcow2State *s, uint64_t nb,
             from = start + got + 1;
             got = 0;
         }
+    }
+    if (start == 0) {
+        return qcow2_corruption(s, "the header's cluster counts as free");
     }
     s->need_barrier = true;
     *ret_offset = qcow2_cluster_offset(s, start);

@@ -97,6 +97,9 @@ int coroutine_fn qcow2_reftable_add_blocks(Qcow2State *s, uint64_t index,
     int ret;
 
     assert(index + nb <= s->reftable.size);
+    if (index == 0) {
+        return qcow2_corruption(s, "no refcount block counts the header");
+    }
     ret = place(s, &p);
     BLKDBG_EVENT(s->bs->file, BLKDBG_REFBLOCK_ALLOC);
     ret = ret < 0 ? ret : write_blocks(s, &p);

@@ -290,7 +290,7 @@ static int coroutine_fn delete_at(Qcow2State *s, guint i, GError **errp)
     ret2 = qcow2_sync_metadata(s);
     ret = ret < 0 ? ret : ret2;
     qcow2_table_cleanup(&l1);
-    return ret < 0 ? say(errp, ret, "delete", name, s) : 0;
+    return ret < 0 ? say(errp, ret, "finish deleting", name, s) : 0;
 }
 
 int coroutine_fn qcow2_co_snapshot_delete(BlockDriverState *bs,
@@ -455,6 +455,10 @@ int coroutine_fn qcow2_co_snapshot_create(BlockDriverState *bs,
     Qcow2State *s = bs->opaque;
     int ret;
 
+    if (bs->vmstate) {
+        return set_error(errp, -EBUSY, "machine state is being saved or "
+                         "loaded");
+    }
     /*
      * What was saved goes to disk before refcounts do: a process that is
      * killed while this takes its time leaves nothing that leaks.

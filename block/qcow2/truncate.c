@@ -136,6 +136,10 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, uint64_t size,
     uint64_t old;
     int ret;
 
+    if (bs->vmstate) {
+        return set_error(errp, -EBUSY, "machine state is being saved or "
+                         "loaded"); /* its place depends on the size */
+    }
     co_rwlock_wrlock(&s->map_lock);
     old = s->hdr.size;
     ret = check_size(s, size, errp);

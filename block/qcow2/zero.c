@@ -82,14 +82,16 @@ static int coroutine_fn needs_change(Qcow2State *s, uint64_t guest_offset,
     }
     *ret = !e && s->bs->backing;
     if (e) {
-        for (uint64_t i = 0; i < n && !*ret; i++) {
+        for (uint64_t i = 0; i < n && r == 0; i++) {
             uint64_t entry = qcow2_get64(e->data + (index + i) * 8);
 
-            *ret = zeroed(s, entry, mode) != entry;
+            r = qcow2_check_entry(s, entry,
+                                  guest_offset + (i << s->cluster_bits));
+            *ret = *ret || zeroed(s, entry, mode) != entry;
         }
         qcow2_cache_put(s, s->l2_cache, e);
     }
-    return 0;
+    return r;
 }
 
 /* @n clusters of one slice, all ours. */

@@ -463,6 +463,50 @@ static void test_impossible_entries_are_errors(void **state)
     (void)blk_close(blk);
 }
 
+/* Freeing what an unaligned entry points into would free somebody else's. */
+static void test_discard_and_zero_refuse_impossible_entries(void **state)
+{
+    g_autofree char *path = test_path("disc.qcow2");
+
+    for (int zero = 0; zero < 2; zero++) {
+        BlockBackend *blk;
+        uint64_t data;
+
+        q_create(path, "size=1M");
+        blk = q_open(path, NULL, BDRV_O_RDWR);
+        put(blk, 0, 65536, 1);
+        put(blk, 65536, 65536, 2);
+        q_close(blk);
+        data = peek(path, l2_of(path, 0) + 8, 8);
+        poke(path, l2_of(path, 0), data + 512, 8);
+
+        blk = q_open(path, NULL, BDRV_O_RDWR | BDRV_O_UNMAP);
+        assert_int_equal(zero ? blk_pwrite_zeroes(blk, 0, 65536,
+                                                  BDRV_REQ_MAY_UNMAP)
+                              : blk_pdiscard(blk, 0, 65536), -EIO);
+        (void)blk_close(blk);
+        assert_int_equal(peek(path, 72, 8), QCOW2_INC_CORRUPT);
+        blk = q_open(path, NULL, 0);
+        expect(blk, 65536, 65536, 2);
+        q_close(blk);
+    }
+}
+
+/* A refcount block that was cut off must not count as "all is free". */
+static void test_refcount_block_behind_the_end_is_an_error(void **state)
+{
+    g_autofree char *path = test_path("cut.qcow2");
+    BlockBackend *blk;
+    uint8_t buf[512] = { 0 };
+
+    q_create(path, "size=1M");
+    poke(path, peek(path, 48, 8), 1u << 30, 8);
+    blk = q_open(path, NULL, BDRV_O_RDWR);
+    assert_int_equal(blk_pwrite(blk, 0, 512, buf), -EIO);
+    (void)blk_close(blk);
+    assert_int_equal(peek(path, 72, 8), QCOW2_INC_CORRUPT);
+}
+
 /* ---- backing files ---- */
 
 static void test_overlay_shows_and_copies_its_backing_file(void **state)
@@ -770,6 +814,8 @@ int main(void)
         TEST(test_write_over_metadata_marks_the_image_corrupt),
         TEST(test_l2_and_refblock_overlaps_are_found),
         TEST(test_impossible_entries_are_errors),
+        TEST(test_discard_and_zero_refuse_impossible_entries),
+        TEST(test_refcount_block_behind_the_end_is_an_error),
         TEST(test_overlay_shows_and_copies_its_backing_file),
         TEST(test_v2_overlay_zeroes_by_writing),
         TEST(test_loops_and_long_chains_are_refused),
