@@ -155,6 +155,7 @@ static int coroutine_fn load_envelope(Loader *l, GError **errp)
     while (ret == 0 && vmstream_peek(l->f, &type, 1) == 1 &&
            type == VMSTATE_SUBSECTION) {
         ret = load_config_subsection(l, errp);
+        ret = ret < 0 ? ret : savevm_op_step(l->op, vmstream_pos(l->f));
     }
     return ret;
 }

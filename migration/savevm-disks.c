@@ -170,7 +170,7 @@ int coroutine_fn savevm_disks_find(SaveVMOp *op, GPtrArray **ret_ids,
 {
     g_autoptr(GPtrArray) ids = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GPtrArray) lists = NULL;
-    const BdrvSnapshotInfo *info;
+    const BdrvSnapshotInfo *info = NULL;
     int ret = savevm_list_all(op, &lists, errp);
 
     if (ret == 0) {

@@ -386,6 +386,10 @@ static int cmd_stop(Monitor *mon, const char *arg, GError **errp)
 
 static int cmd_cont(Monitor *mon, const char *arg, GError **errp)
 {
+    if (!firn_machine_is_usable(mon->m->firn)) {
+        return vmm_error(errp, -EINVAL, "the machine's state is not usable "
+                         "since a load failed; load a snapshot first");
+    }
     machine_cont(mon->m);
     return 0;
 }
