@@ -3,7 +3,8 @@
 
 An engine saves into a fresh image and loads from it. Times are taken in the
 client around one blocking monitor command; only firn's load into fresh memory
-is timed from the start of its process, which loads before anything else. Memory is sampled from /proc while the command runs.
+is timed from the start of its process, which loads before anything else.
+Memory is sampled from /proc while the command runs.
 """
 
 import json
@@ -231,15 +232,19 @@ class Fio:
 
     name = 'fio'
 
-    def __init__(self, engine):
+    def __init__(self, engine, nbytes):
         self.engine = engine
+        self.bytes = nbytes // MIB * MIB
 
-    def run(self, path, direction, cache, nbytes):
+    def close(self):
+        pass
+
+    def run(self, path, direction, cache):
         args = ['fio', '--name=limit', '--filename=' + path,
                 '--rw=' + direction, '--bs=1M', '--iodepth=8',
-                '--ioengine=' + self.engine, '--size=%d' % nbytes,
+                '--ioengine=' + self.engine, '--size=%d' % self.bytes,
                 '--direct=%d' % (cache == 'none'), '--invalidate=0',
-                '--fallocate=none', '--output-format=json']
+                '--fallocate=native', '--output-format=json']
         if direction == 'write':
             args.append('--end_fsync=1')
         out = subprocess.run(args, check=True, stdin=subprocess.DEVNULL,
