@@ -15,6 +15,7 @@ Ends with status 1 and a reason at the first thing that is not as it should.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -61,10 +62,12 @@ def say(text):
 
 
 def run(*argv, show=True, lines=None):
-    """Run a command that must succeed; show it with its first lines."""
+    """Run a command that must succeed; show it with its first lines.
+
+    Paths are shown without their directories: all are in one.
+    """
     if show:
-        print('$ ' + ' '.join(os.path.basename(a) if i == 0 else a
-                              for i, a in enumerate(argv)), flush=True)
+        print('$ ' + ' '.join(map(os.path.basename, argv)), flush=True)
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, check=False,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     text = done.stdout.decode('utf-8', 'replace')
@@ -72,7 +75,7 @@ def run(*argv, show=True, lines=None):
         raise VmmError('%s: exit status %d: %s' % (argv[0], done.returncode,
                                                    text.strip()))
     if show:
-        out = text.splitlines()
+        out = re.sub(r'/\S*/demo-\w+/', '', text).splitlines()
         print('\n'.join(out[:lines]))
         if lines and len(out) > lines:
             print('... (%d more lines)' % (len(out) - lines))
@@ -163,15 +166,15 @@ def qemu_part(demo):
     print('qemu-system-x86_64 -accel tcg ran a guest program and saved it '
           '(%.1f s with start and end)' % seconds)
     tag = qemu_fixtures.TAG
-    nbytes = state_bytes(image, tag)
     run(demo.tool, 'list', image)
     run(demo.tool, 'show', image, tag, lines=30)
     seconds = timed(lambda: run(demo.tool, 'verify', image, tag))
-    demo.row('firn-vmstate verify of QEMU\'s snapshot', nbytes, seconds)
+    demo.row('firn-vmstate verify: RAM in QEMU\'s snapshot',
+             QEMU_MEMORY_MIB << 20, seconds)
     ram = os.path.join(demo.where, 'ram')
     seconds = timed(lambda: run(demo.tool, 'dump-ram', '-q', image, tag, '-o',
                                 ram))
-    demo.row('firn-vmstate dump-ram of QEMU\'s snapshot',
+    demo.row('firn-vmstate dump-ram of the same, sparse',
              QEMU_MEMORY_MIB << 20, seconds)
     check_dump(demo.where)
 

@@ -33,6 +33,10 @@ VALGRIND = ('valgrind -q --error-exitcode=9 --leak-check=full '
             '--errors-for-leak-kinds=definite --fair-sched=try '
             '--show-leak-kinds=definite')
 
+# A command that runs what follows it with io_uring forbidden.
+CAGE = ('/usr/bin/python3',
+        os.path.join(ROOT, 'tests/integration/run_without_io_uring.py'))
+
 
 class StepFailed(Exception):
     """A command of a step failed; the log says how."""
@@ -113,21 +117,34 @@ def configure(step, name, options=(), cc=None, werror=True):
     return path
 
 
-def build(step, name, options=(), cc=None, werror=True):
+def build(step, name, options=(), cc=None, werror=True, only=None):
+    """Build everything, or only the test programs below @only."""
     path = configure(step, name, options, cc, werror)
-    step.run(['ninja', '-C', path, '-j', JOBS])
+    targets = []
+    if only:
+        for test in introspect(step, path):
+            target = os.path.relpath(test['cmd'][0], path)
+            if target.startswith(only):
+                targets.append(target)
+    step.run(['ninja', '-C', path, '-j', JOBS, *sorted(set(targets))])
     return path
 
 
-def tests_of(step, path, prefixes, uring):
+def introspect(step, path):
+    _, text = step.run(['meson', 'introspect', '--tests', path])
+    return json.loads(text[text.index('['):])
+
+
+def tests_of(step, path, prefixes, uring, forced):
     """Names of the meson tests whose program or script is below @prefixes.
 
-    Without @uring those that force the io_uring back end are left out.
+    Without @uring those that force the io_uring back end are left out, without
+    @forced those that force either.
     """
-    _, text = step.run(['meson', 'introspect', '--tests', path])
     names = []
-    for test in json.loads(text[text.index('['):]):
-        if not uring and test['env'].get('FIRN_AIO') == 'io_uring':
+    for test in introspect(step, path):
+        backend = test['env'].get('FIRN_AIO')
+        if (not uring and backend == 'io_uring') or (not forced and backend):
             continue
         where = [os.path.relpath(part, base)
                  for part in test['cmd'] if os.path.isabs(part)
@@ -137,13 +154,21 @@ def tests_of(step, path, prefixes, uring):
     return names
 
 
+def why_skipped(stdout, name):
+    """What the case said last before it skipped itself."""
+    said = re.search(r'^\[ RUN      \] %s\n(.*?)^\[  SKIPPED \]' % name,
+                     stdout, re.M | re.S)
+    lines = said.group(1).strip().splitlines() if said else []
+    return lines[-1] if lines else 'it gives no reason'
+
+
 def count_cases(stdout, result):
     """Cases inside one test program: (passed, failed, [skipped names])."""
     passed = len(re.findall(r'^\[ +OK \] \S+$', stdout, re.M))
     failed = len(set(re.findall(r'^\[  FAILED  \] (\S+)$', stdout, re.M)))
     skipped = re.findall(r'^\[  SKIPPED \] ([A-Za-z_]\w*)$', stdout, re.M)
-    skips = [(name, 'the test skipped itself') for name in
-             dict.fromkeys(skipped)]
+    skips = [(name, why_skipped(stdout, name))
+             for name in dict.fromkeys(skipped)]
     ran = re.search(r'^Ran (\d+) tests? in', stdout, re.M)
     if ran:
         for name, reason in re.findall(
@@ -181,12 +206,13 @@ def count_results(step, log_path):
 
 
 def meson_test(step, path, prefixes, env=None, before=(), wrapper=None,
-               multiplier=1, processes=2, uring=True):
+               multiplier=1, processes=2, uring=True, forced=True):
     """Run the tests below @prefixes in the build directory @path.
 
     @before: a command that runs meson. @uring: io_uring is not forbidden.
     """
-    names = tests_of(step, path, prefixes, uring and io_uring_works(step))
+    names = tests_of(step, path, prefixes, uring and io_uring_works(step),
+                     forced)
     if not names:
         step.fail('no test was found below ' + ', '.join(prefixes))
         return
@@ -219,13 +245,14 @@ def missing(step, program, what):
 # --- the steps ------------------------------------------------------------
 
 def step_gcc(step):
-    """gcc, warnings are errors; every suite on io_uring"""
+    """gcc, warnings are errors; every suite, on io_uring where there is it"""
     path = build(step, 'gcc', cc='gcc')
-    if not io_uring_works(step):
-        step.skip('every suite on io_uring', 'this kernel or container does '
-                  'not permit io_uring; the suites run on threads below')
+    if io_uring_works(step):
+        meson_test(step, path, EVERYTHING, env={'FIRN_AIO': 'io_uring'})
         return
-    meson_test(step, path, EVERYTHING, env={'FIRN_AIO': 'io_uring'})
+    step.skip('every suite on io_uring', 'this kernel or container does not '
+              'permit io_uring; the suites run on threads')
+    meson_test(step, path, EVERYTHING)
 
 
 def io_uring_works(step):
@@ -236,18 +263,21 @@ def io_uring_works(step):
     return status == 0
 
 
+# Unit tests of what depends on the back end run on both of them in each step
+# anyway; these two steps run all the others.
+
 def step_threads(step):
-    """every suite on epoll and the thread pool"""
+    """the same on epoll and the thread pool"""
     path = build(step, 'gcc', cc='gcc')
-    meson_test(step, path, EVERYTHING, env={'FIRN_AIO': 'threads'})
+    meson_test(step, path, EVERYTHING, forced=False,
+               env={'FIRN_AIO': 'threads', 'FIRN_HOSTILE_ROUNDS': '100'})
 
 
 def step_seccomp(step):
-    """every suite with io_uring forbidden by a seccomp filter"""
+    """the same with io_uring forbidden by a seccomp filter"""
     path = build(step, 'gcc', cc='gcc')
-    cage = os.path.join(ROOT, 'tests/integration/run_without_io_uring.py')
-    meson_test(step, path, EVERYTHING,
-               before=('/usr/bin/python3', cage), uring=False)
+    meson_test(step, path, EVERYTHING, before=CAGE, uring=False, forced=False,
+               env={'FIRN_HOSTILE_ROUNDS': '100'})
 
 
 def step_clang(step):
@@ -272,7 +302,7 @@ def step_asan(step):
 
 def step_tsan(step):
     """coroutines, locks and event loops under TSan"""
-    path = build(step, 'tsan', cc='gcc', werror=False, options=(
+    path = build(step, 'tsan', cc='gcc', werror=False, only=UTIL, options=(
         '-Db_sanitize=thread', '-Dbench=false'))
     # TSan of gcc 12 and clang 14 cannot cope with 32 bits of mmap entropy.
     still = ('setarch', '-R')
@@ -286,11 +316,11 @@ def step_valgrind(step):
     """util's tests under valgrind, on epoll and the thread pool"""
     if missing(step, 'valgrind', 'util under valgrind'):
         return
-    path = build(step, 'gcc', cc='gcc')
+    path = build(step, 'gcc', cc='gcc', only=UTIL)
     # valgrind 3.19 keeps its one lock during io_uring_enter, so that a second
     # thread never runs and what the first waits for never comes.
-    meson_test(step, path, UTIL, wrapper=VALGRIND, multiplier=5, uring=False,
-               env={'FIRN_TEST_TIMEOUT': '1500', 'FIRN_AIO': 'threads'})
+    meson_test(step, path, UTIL, before=CAGE, wrapper=VALGRIND, multiplier=5,
+               uring=False, env={'FIRN_TEST_TIMEOUT': '1500'})
 
 
 def step_ucontext(step):
@@ -367,63 +397,6 @@ def step_plants(step):
     step.run(['meson', 'configure', path, '-Dplant=none'])
 
 
-def pkg_config(step, destdir, *words):
-    pc = None
-    for base, _, files in os.walk(destdir):
-        if 'firn.pc' in files:
-            pc = base
-    if not pc:
-        raise StepFailed('firn.pc was not installed')
-    _, text = step.run(['pkg-config', *words, 'firn'], env={
-        'PKG_CONFIG_PATH': pc, 'PKG_CONFIG_SYSROOT_DIR': destdir})
-    sysroot = []
-    for word in text.split():
-        # Only firn itself lives below the DESTDIR, its dependencies do not.
-        for flag in ('-I', '-L'):
-            if word.startswith(flag + destdir):
-                plain = word[len(flag) + len(destdir):]
-                if not os.path.exists(word[2:]):
-                    word = flag + plain
-        sysroot.append(word)
-    return sysroot, pc
-
-
-def step_install(step):
-    """meson install into a DESTDIR; embed.c against it, shared and static"""
-    path = build(step, 'gcc', cc='gcc')
-    destdir = os.path.join(BUILD, 'destdir')
-    shutil.rmtree(destdir, ignore_errors=True)
-    step.run(['meson', 'install', '-C', path, '--no-rebuild', '--destdir',
-              destdir])
-    source = os.path.join(ROOT, 'examples/embed.c')
-    shared, pc = pkg_config(step, destdir, '--cflags', '--libs')
-    static, _ = pkg_config(step, destdir, '--cflags', '--libs', '--static')
-    libdir = os.path.dirname(pc)
-    archive = os.path.join(libdir, 'libfirn.a')
-    static = [archive if word == '-lfirn' else word for word in static]
-    for kind, flags in (('shared', shared), ('static', static)):
-        program = os.path.join(destdir, 'embed-' + kind)
-        image = os.path.join(destdir, kind + '.qcow2')
-        step.run(['gcc', '-std=gnu17', source, '-o', program, *flags])
-        status, _ = step.run([program, image], may_fail=True, timeout=120,
-                             env={'LD_LIBRARY_PATH': libdir})
-        step.check(status == 0, 'embed.c, %s' % kind)
-    with open(source, encoding='utf-8') as text:
-        step.check(len(text.readlines()) < 150, 'embed.c is under 150 lines')
-    check_symbols(step, libdir)
-    shutil.rmtree(destdir, ignore_errors=True)
-
-
-def check_symbols(step, libdir):
-    _, text = step.run(['nm', '-D', '--defined-only',
-                        os.path.join(libdir, 'libfirn.so')])
-    names = [line.split()[-1].split('@')[0] for line in text.splitlines()
-             if line.strip() and line.split()[-2] != 'A']
-    foreign = [name for name in names if not name.startswith('firn_')]
-    step.check(names and not foreign, 'libfirn.so exports only firn_*: '
-               + ' '.join(foreign[:5]))
-
-
 def step_layers(step):
     """includes point downwards; every header compiles alone"""
     status, _ = step.run(['/usr/bin/python3', 'tests/check_layers.py'],
@@ -435,7 +408,7 @@ STEPS = {
     'layers': step_layers, 'gcc': step_gcc, 'threads': step_threads,
     'seccomp': step_seccomp, 'clang': step_clang, 'asan': step_asan,
     'tsan': step_tsan, 'valgrind': step_valgrind, 'ucontext': step_ucontext,
-    'aarch64': step_aarch64, 'plants': step_plants, 'install': step_install,
+    'aarch64': step_aarch64, 'plants': step_plants,
 }
 QUICK = ('layers', 'gcc')
 
