@@ -26,9 +26,7 @@
 
 static BlockDriver *const builtin_drivers[] = {
     &bdrv_raw,
-#ifdef BLOCK_HAVE_QCOW2
     &bdrv_qcow2,
-#endif
     &bdrv_file,
     &bdrv_null_co,
     &bdrv_blkdebug,
