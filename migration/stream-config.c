@@ -76,7 +76,7 @@ static int coroutine_fn config_capabilities(StreamWalk *w, GError **errp)
     if (ret < 0) {
         return ret;
     }
-    n = stream_be32(p);
+    n = be32_get(p);
     if (n > CAPABILITIES_MAX) {
         return stream_walk_error(w, errp, -EINVAL, "%" G_GUINT32_FORMAT
                                  " capabilities are more than %d", n,
@@ -156,7 +156,7 @@ static int coroutine_fn config_subsection(StreamWalk *w, GError **errp)
         return ret;
     }
     value.name = name;
-    value.version = stream_be32(p);
+    value.version = be32_get(p);
     ret = stream_walk_value(w, &value);
     if (ret == 0) {
         ret = config_body(w, name, errp);
@@ -180,7 +180,7 @@ static int coroutine_fn config_machine(StreamWalk *w, GError **errp)
     if (ret < 0) {
         return ret;
     }
-    len = stream_be32(p);
+    len = be32_get(p);
     if (len == 0 || len > MACHINE_MAX) {
         return stream_walk_error(w, errp, -EINVAL, "the machine type's length "
                                  "%" G_GUINT32_FORMAT " is outside 1..%d",

@@ -95,7 +95,7 @@ static bool subsection_tag_fits(const uint8_t *p, const StreamVmsd *vmsd)
 
     return len <= UINT8_MAX && p[0] == 0x05 && p[1] == len &&
            memcmp(p + 2, vmsd->name, len) == 0 &&
-           stream_be32(p + 2 + len) == vmsd->version;
+           be32_get(p + 2 + len) == vmsd->version;
 }
 
 static int walk_subsection(Fields *f, const StreamVmsd *vmsd)
@@ -192,11 +192,11 @@ uint64_t stream_value_u64(const StreamValue *value, uint64_t index)
     case 1:
         return *p;
     case 2:
-        return stream_be16(p);
+        return be16_get(p);
     case 4:
-        return stream_be32(p);
+        return be32_get(p);
     default:
-        return stream_be64(p);
+        return be64_get(p);
     }
 }
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "migration/stream-walk.h"
+#include "util/be.h"
 #include "util/error.h"
 
 #define STREAM_MAX_VALUES   (1U << 22) /* visits of fields in one walk */
@@ -55,27 +56,6 @@ static inline uint64_t stream_cursor_left(const StreamCursor *c)
  */
 int coroutine_fn stream_cursor_take(StreamCursor *c, size_t bytes,
                                     const uint8_t **ret);
-
-static inline uint16_t stream_be16(const uint8_t *p)
-{
-    return (uint16_t)(p[0] << 8 | p[1]);
-}
-
-static inline uint32_t stream_be32(const uint8_t *p)
-{
-    uint32_t v;
-
-    memcpy(&v, p, sizeof(v));
-    return GUINT32_FROM_BE(v);
-}
-
-static inline uint64_t stream_be64(const uint8_t *p)
-{
-    uint64_t v;
-
-    memcpy(&v, p, sizeof(v));
-    return GUINT64_FROM_BE(v);
-}
 
 /* stream-desc.c: the description as a tree. */
 typedef struct StreamVmsd {

@@ -42,7 +42,7 @@ static int coroutine_fn block_entry(StreamWalk *w, uint64_t *left,
     if (ret < 0) {
         return ret;
     }
-    bytes = stream_be64(p);
+    bytes = be64_get(p);
     if (bytes > *left || bytes % w->result->page_size != 0) {
         return stream_walk_error(w, errp, -EINVAL, "RAM block '%s' has "
                                  "%#" PRIx64 " bytes, where %#" PRIx64 " are "
@@ -169,7 +169,7 @@ int coroutine_fn stream_ram_section(StreamWalk *w, GError **errp)
         if (ret < 0) {
             return ret;
         }
-        record = stream_be64(p);
+        record = be64_get(p);
         flags = record & mask;
         switch (flags & ~(uint64_t)RAM_CONTINUE) {
         case RAM_MEM_SIZE:

@@ -170,7 +170,7 @@ static ssize_t find_description(const uint8_t *buf, size_t bytes)
     }
     for (i = last - 5; i < last && i + 6 <= end; i++) {
         if (buf[i] == STREAM_DESCRIPTION && buf[i + 5] == '{' &&
-            stream_be32(buf + i + 1) == end - i - 5) {
+            be32_get(buf + i + 1) == end - i - 5) {
             return (ssize_t)i;
         }
     }
@@ -183,7 +183,7 @@ static void use_description(StreamWalk *w, const uint8_t *buf, uint64_t offset)
     uint32_t page_size;
 
     w->desc_offset = offset;
-    w->desc_bytes = stream_be32(buf + 1);
+    w->desc_bytes = be32_get(buf + 1);
     w->result->has_description = true;
     if (stream_desc_parse((const char *)buf + 5, w->desc_bytes, &w->desc,
                           &err) < 0) {
@@ -256,7 +256,7 @@ static int section_end(StreamWalk *w, uint64_t data_bytes)
 
 static bool is_footer(const uint8_t *p, uint32_t id)
 {
-    return p[0] == FOOTER && stream_be32(p + 1) == id;
+    return p[0] == FOOTER && be32_get(p + 1) == id;
 }
 
 static int coroutine_fn take_footer(StreamWalk *w, GError **errp)
@@ -287,7 +287,7 @@ static bool plausible_next(StreamWalk *w, const uint8_t *p, size_t bytes)
     case STREAM_END:
         return bytes >= 5 &&
                g_hash_table_contains(w->iterables,
-                                     GUINT_TO_POINTER(stream_be32(p + 1)));
+                                     GUINT_TO_POINTER(be32_get(p + 1)));
     default:
         return p[0] == STREAM_COMMAND;
     }
@@ -475,15 +475,15 @@ static int coroutine_fn full_header(StreamWalk *w, char **idstr,
     if (ret < 0) {
         return ret;
     }
-    w->section.id = stream_be32(p);
+    w->section.id = be32_get(p);
     ret = stream_walk_name(w, idstr, "a section's name", errp);
     if (ret == 0) {
         ret = stream_walk_take(w, 8, &p, "a section's version", errp);
     }
     if (ret == 0) {
         w->section.idstr = *idstr;
-        w->section.instance_id = stream_be32(p);
-        w->section.version = stream_be32(p + 4);
+        w->section.instance_id = be32_get(p);
+        w->section.version = be32_get(p + 4);
     }
     return ret;
 }
@@ -516,7 +516,7 @@ static int coroutine_fn part_section(StreamWalk *w, GError **errp)
     if (ret < 0) {
         return ret;
     }
-    id = stream_be32(p);
+    id = be32_get(p);
     it = g_hash_table_lookup(w->iterables, GUINT_TO_POINTER(id));
     if (!it || it->ended) {
         return stream_walk_error(w, errp, -EINVAL, "a section with id %" PRIu32
@@ -545,8 +545,8 @@ static int coroutine_fn command_section(StreamWalk *w, GError **errp)
     if (ret < 0) {
         return ret;
     }
-    command = stream_be16(p);
-    bytes = stream_be16(p + 2);
+    command = be16_get(p);
+    bytes = be16_get(p + 2);
     if (command == 0 || command > max_command || command == packaged) {
         return stream_walk_error(w, errp, -ENOTSUP, "command %u, which no "
                                  "snapshot has", command);
@@ -680,13 +680,13 @@ static int coroutine_fn walk_sections(StreamWalk *w, GError **errp)
     if (ret < 0) {
         return ret;
     }
-    if (stream_be32(p) != QEVM_MAGIC) {
+    if (be32_get(p) != QEVM_MAGIC) {
         return set_error(errp, -EINVAL, "offset 0: no migration stream (it "
                          "does not start with QEVM)");
     }
-    if (stream_be32(p + 4) != QEVM_VERSION) {
+    if (be32_get(p + 4) != QEVM_VERSION) {
         return set_error(errp, -ENOTSUP, "offset 4: stream version %" PRIu32
-                         " is not supported (%d is)", stream_be32(p + 4),
+                         " is not supported (%d is)", be32_get(p + 4),
                          QEVM_VERSION);
     }
     for (;;) {

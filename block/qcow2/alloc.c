@@ -469,13 +469,13 @@ static int coroutine_fn write_link(Qcow2State *s, Qcow2Write *w)
     assert(e); /* qcow2_ensure_l2() made it */
     for (uint64_t i = 0; i < nb; i++) {
         uint8_t *p = e->data + (index + i) * 8;
-        uint64_t old = qcow2_get64(p);
+        uint64_t old = be64_get(p);
         uint64_t host = w->host_offset + (i << s->cluster_bits);
 
         if (host != (old & QCOW2_OFFSET_MASK)) {
             qcow2_free_entry(s, old, false); /* R3 */
         }
-        qcow2_put64(p, host | QCOW2_COPIED);
+        be64_put(p, host | QCOW2_COPIED);
     }
     qcow2_cache_mark_dirty(s, s->l2_cache, e);
     qcow2_cache_put(s, s->l2_cache, e);

@@ -203,7 +203,7 @@ static int coroutine_fn write_refcounts(BdrvChild *file, const CreatePlan *p)
     }
     memset(buf, 0, table_bytes);
     for (uint64_t i = 0; i < p->nb_blocks; i++) {
-        qcow2_put64(buf + i * 8, first + i * cs);
+        be64_put(buf + i * 8, first + i * cs);
     }
     ret = bdrv_co_pwrite(file, p->h.refcount_table_offset, table_bytes, buf,
                          0);

@@ -22,28 +22,28 @@ enum {
 
 static void decode_fields(const uint8_t *p, Qcow2Header *h)
 {
-    h->version = qcow2_get32(p + 4);
-    h->backing_file_offset = qcow2_get64(p + 8);
-    h->backing_file_size = qcow2_get32(p + 16);
-    h->cluster_bits = qcow2_get32(p + 20);
-    h->size = qcow2_get64(p + 24);
-    h->crypt_method = qcow2_get32(p + 32);
-    h->l1_size = qcow2_get32(p + 36);
-    h->l1_table_offset = qcow2_get64(p + 40);
-    h->refcount_table_offset = qcow2_get64(p + 48);
-    h->refcount_table_clusters = qcow2_get32(p + 56);
-    h->nb_snapshots = qcow2_get32(p + 60);
-    h->snapshots_offset = qcow2_get64(p + 64);
+    h->version = be32_get(p + 4);
+    h->backing_file_offset = be64_get(p + 8);
+    h->backing_file_size = be32_get(p + 16);
+    h->cluster_bits = be32_get(p + 20);
+    h->size = be64_get(p + 24);
+    h->crypt_method = be32_get(p + 32);
+    h->l1_size = be32_get(p + 36);
+    h->l1_table_offset = be64_get(p + 40);
+    h->refcount_table_offset = be64_get(p + 48);
+    h->refcount_table_clusters = be32_get(p + 56);
+    h->nb_snapshots = be32_get(p + 60);
+    h->snapshots_offset = be64_get(p + 64);
     h->refcount_order = 4;
     h->header_length = V2_LENGTH;
     if (h->version < 3) {
         return;
     }
-    h->incompatible_features = qcow2_get64(p + 72);
-    h->compatible_features = qcow2_get64(p + 80);
-    h->autoclear_features = qcow2_get64(p + 88);
-    h->refcount_order = qcow2_get32(p + 96);
-    h->header_length = qcow2_get32(p + 100);
+    h->incompatible_features = be64_get(p + 72);
+    h->compatible_features = be64_get(p + 80);
+    h->autoclear_features = be64_get(p + 88);
+    h->refcount_order = be32_get(p + 96);
+    h->header_length = be32_get(p + 100);
     if (h->header_length > 104) {
         h->compression_type = p[104];
     }
@@ -170,7 +170,7 @@ int qcow2_header_decode(const uint8_t *buf, size_t len, Qcow2Header *ret,
     Qcow2Header h = { 0 };
     int r;
 
-    if (len < V3_LENGTH || qcow2_get32(buf) != QCOW2_MAGIC) {
+    if (len < V3_LENGTH || be32_get(buf) != QCOW2_MAGIC) {
         return set_error(errp, -EINVAL, "not a qcow2 image");
     }
     decode_fields(buf, &h);
@@ -200,27 +200,27 @@ int qcow2_header_decode(const uint8_t *buf, size_t len, Qcow2Header *ret,
 
 void qcow2_header_encode(const Qcow2Header *h, uint8_t *p)
 {
-    qcow2_put32(p, QCOW2_MAGIC);
-    qcow2_put32(p + 4, h->version);
-    qcow2_put64(p + 8, h->backing_file_offset);
-    qcow2_put32(p + 16, h->backing_file_size);
-    qcow2_put32(p + 20, h->cluster_bits);
-    qcow2_put64(p + 24, h->size);
-    qcow2_put32(p + 32, h->crypt_method);
-    qcow2_put32(p + 36, h->l1_size);
-    qcow2_put64(p + 40, h->l1_table_offset);
-    qcow2_put64(p + 48, h->refcount_table_offset);
-    qcow2_put32(p + 56, h->refcount_table_clusters);
-    qcow2_put32(p + 60, h->nb_snapshots);
-    qcow2_put64(p + 64, h->snapshots_offset);
+    be32_put(p, QCOW2_MAGIC);
+    be32_put(p + 4, h->version);
+    be64_put(p + 8, h->backing_file_offset);
+    be32_put(p + 16, h->backing_file_size);
+    be32_put(p + 20, h->cluster_bits);
+    be64_put(p + 24, h->size);
+    be32_put(p + 32, h->crypt_method);
+    be32_put(p + 36, h->l1_size);
+    be64_put(p + 40, h->l1_table_offset);
+    be64_put(p + 48, h->refcount_table_offset);
+    be32_put(p + 56, h->refcount_table_clusters);
+    be32_put(p + 60, h->nb_snapshots);
+    be64_put(p + 64, h->snapshots_offset);
     if (h->version < 3) {
         return;
     }
-    qcow2_put64(p + 72, h->incompatible_features);
-    qcow2_put64(p + 80, h->compatible_features);
-    qcow2_put64(p + 88, h->autoclear_features);
-    qcow2_put32(p + 96, h->refcount_order);
-    qcow2_put32(p + 100, h->header_length);
+    be64_put(p + 72, h->incompatible_features);
+    be64_put(p + 80, h->compatible_features);
+    be64_put(p + 88, h->autoclear_features);
+    be32_put(p + 96, h->refcount_order);
+    be32_put(p + 100, h->header_length);
     if (h->header_length > 104) {
         p[104] = h->compression_type;
     }
@@ -250,9 +250,9 @@ static int decode_bitmaps(const uint8_t *p, uint32_t len,
         return 0;
     }
     ext->has_bitmaps = true;
-    ext->nb_bitmaps = qcow2_get32(p);
-    ext->bitmap_directory_size = qcow2_get64(p + 8);
-    ext->bitmap_directory_offset = qcow2_get64(p + 16);
+    ext->nb_bitmaps = be32_get(p);
+    ext->bitmap_directory_size = be64_get(p + 8);
+    ext->bitmap_directory_offset = be64_get(p + 16);
     if (ext->nb_bitmaps < 1 || ext->nb_bitmaps > 65535 ||
         ext->bitmap_directory_size > 1024 * 65535 ||
         !IS_ALIGNED(ext->bitmap_directory_offset, 1ULL << h->cluster_bits) ||
@@ -300,8 +300,8 @@ int qcow2_extensions_decode(const uint8_t *buf, size_t len,
     end = MIN(end, len);
     ext.feature_names = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     while (r >= 0 && pos + 8 <= end) {
-        uint32_t type = qcow2_get32(buf + pos);
-        uint32_t bytes = qcow2_get32(buf + pos + 4);
+        uint32_t type = be32_get(buf + pos);
+        uint32_t bytes = be32_get(buf + pos + 4);
 
         pos += 8;
         if (type == EXT_END) {
@@ -337,8 +337,8 @@ static void append_ext(GByteArray *buf, uint32_t type, const void *data,
     static const uint8_t zero[8];
     uint8_t head[8];
 
-    qcow2_put32(head, type);
-    qcow2_put32(head + 4, len);
+    be32_put(head, type);
+    be32_put(head + 4, len);
     g_byte_array_append(buf, head, 8);
     if (len) {
         g_byte_array_append(buf, data, len);

@@ -111,7 +111,7 @@ int coroutine_fn qcow2_get_slice(Qcow2State *s, const Qcow2Table *l1,
 static uint64_t count_run(const Qcow2State *s, const uint8_t *p,
                           uint64_t max)
 {
-    uint64_t first = qcow2_get64(p);
+    uint64_t first = be64_get(p);
     Qcow2ClusterType type = qcow2_entry_type(first);
     bool placed = type == QCOW2_CLUSTER_NORMAL ||
                   type == QCOW2_CLUSTER_ZERO_ALLOC;
@@ -121,7 +121,7 @@ static uint64_t count_run(const Qcow2State *s, const uint8_t *p,
         return 1;
     }
     for (; n < max; n++) {
-        uint64_t entry = qcow2_get64(p + n * 8);
+        uint64_t entry = be64_get(p + n * 8);
 
         if (qcow2_entry_type(entry) != type) {
             break;
@@ -154,7 +154,7 @@ int coroutine_fn qcow2_map(Qcow2State *s, const Qcow2Table *l1,
     }
     n = MIN(max, qcow2_slice_left(s, guest_offset));
     if (e) {
-        entry = qcow2_get64(e->data + index * 8);
+        entry = be64_get(e->data + index * 8);
         n = count_run(s, e->data + index * 8, n);
         qcow2_cache_put(s, s->l2_cache, e);
     }

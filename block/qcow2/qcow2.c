@@ -10,8 +10,8 @@
 
 static int qcow2_probe(const uint8_t *buf, size_t len, const char *filename)
 {
-    if (len < 8 || qcow2_get32(buf) != QCOW2_MAGIC ||
-        qcow2_get32(buf + 4) < 2) {
+    if (len < 8 || be32_get(buf) != QCOW2_MAGIC ||
+        be32_get(buf + 4) < 2) {
         return 0;
     }
     return 100;

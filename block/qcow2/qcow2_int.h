@@ -37,6 +37,7 @@
 #include <string.h>
 
 #include "block/block_int.h"
+#include "util/be.h"
 
 #define QCOW2_MAGIC            0x514649fbu
 #define QCOW2_MIN_CLUSTER_BITS 9
@@ -70,48 +71,6 @@
 #define QCOW2_ZERO             1ULL
 /* Refcount table entries */
 #define QCOW2_REFBLOCK_MASK    0xfffffffffffffe00ULL
-
-static inline uint64_t qcow2_get64(const void *p)
-{
-    uint64_t v;
-
-    memcpy(&v, p, sizeof(v));
-    return GUINT64_FROM_BE(v);
-}
-
-static inline uint32_t qcow2_get32(const void *p)
-{
-    uint32_t v;
-
-    memcpy(&v, p, sizeof(v));
-    return GUINT32_FROM_BE(v);
-}
-
-static inline uint16_t qcow2_get16(const void *p)
-{
-    uint16_t v;
-
-    memcpy(&v, p, sizeof(v));
-    return GUINT16_FROM_BE(v);
-}
-
-static inline void qcow2_put64(void *p, uint64_t v)
-{
-    v = GUINT64_TO_BE(v);
-    memcpy(p, &v, sizeof(v));
-}
-
-static inline void qcow2_put32(void *p, uint32_t v)
-{
-    v = GUINT32_TO_BE(v);
-    memcpy(p, &v, sizeof(v));
-}
-
-static inline void qcow2_put16(void *p, uint16_t v)
-{
-    v = GUINT16_TO_BE(v);
-    memcpy(p, &v, sizeof(v));
-}
 
 /* ---- header.c ---- */
 

@@ -35,11 +35,11 @@ uint64_t qcow2_refblock_get(const uint8_t *block, unsigned order,
     case 3:
         return block[slot];
     case 4:
-        return qcow2_get16(block + slot * 2);
+        return be16_get(block + slot * 2);
     case 5:
-        return qcow2_get32(block + slot * 4);
+        return be32_get(block + slot * 4);
     default:
-        return qcow2_get64(block + slot * 8);
+        return be64_get(block + slot * 8);
     }
 }
 
@@ -61,13 +61,13 @@ void qcow2_refblock_set(uint8_t *block, unsigned order, uint64_t slot,
         block[slot] = value;
         break;
     case 4:
-        qcow2_put16(block + slot * 2, value);
+        be16_put(block + slot * 2, value);
         break;
     case 5:
-        qcow2_put32(block + slot * 4, value);
+        be32_put(block + slot * 4, value);
         break;
     default:
-        qcow2_put64(block + slot * 8, value);
+        be64_put(block + slot * 8, value);
         break;
     }
 }

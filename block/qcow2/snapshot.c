@@ -331,9 +331,9 @@ static Qcow2Snapshot *new_snapshot(const Qcow2State *s,
     sn->vm_state_size32 = vm_size <= UINT32_MAX ? vm_size : 0;
     sn->extra = g_byte_array_new();
     g_byte_array_set_size(sn->extra, 24);
-    qcow2_put64(sn->extra->data, vm_size);
-    qcow2_put64(sn->extra->data + 8, s->hdr.size);
-    qcow2_put64(sn->extra->data + 16, info->icount);
+    be64_put(sn->extra->data, vm_size);
+    be64_put(sn->extra->data + 8, s->hdr.size);
+    be64_put(sn->extra->data + 16, info->icount);
     return sn;
 }
 

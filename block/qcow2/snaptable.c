@@ -23,7 +23,7 @@ void qcow2_snapshot_free(Qcow2Snapshot *sn)
 
 uint64_t qcow2_snapshot_vm_size(const Qcow2Snapshot *sn)
 {
-    return sn->extra->len >= 8 ? qcow2_get64(sn->extra->data)
+    return sn->extra->len >= 8 ? be64_get(sn->extra->data)
                                : sn->vm_state_size32;
 }
 
@@ -34,12 +34,12 @@ bool qcow2_snapshot_has_disk_size(const Qcow2Snapshot *sn)
 
 uint64_t qcow2_snapshot_disk_size(const Qcow2Snapshot *sn, uint64_t current)
 {
-    return sn->extra->len >= 16 ? qcow2_get64(sn->extra->data + 8) : current;
+    return sn->extra->len >= 16 ? be64_get(sn->extra->data + 8) : current;
 }
 
 uint64_t qcow2_snapshot_icount(const Qcow2Snapshot *sn)
 {
-    return sn->extra->len >= 24 ? qcow2_get64(sn->extra->data + 16)
+    return sn->extra->len >= 24 ? be64_get(sn->extra->data + 16)
                                 : UINT64_MAX;
 }
 
@@ -114,15 +114,15 @@ static int coroutine_fn load_entry(TableReader *r, uint64_t *pos,
     if (ret < 0) {
         return ret;
     }
-    sn->l1_table_offset = qcow2_get64(p);
-    sn->l1_size = qcow2_get32(p + 8);
-    id_len = qcow2_get16(p + 12);
-    name_len = qcow2_get16(p + 14);
-    sn->date_sec = qcow2_get32(p + 16);
-    sn->date_nsec = qcow2_get32(p + 20);
-    sn->vm_clock_nsec = qcow2_get64(p + 24);
-    sn->vm_state_size32 = qcow2_get32(p + 32);
-    extra = qcow2_get32(p + 36);
+    sn->l1_table_offset = be64_get(p);
+    sn->l1_size = be32_get(p + 8);
+    id_len = be16_get(p + 12);
+    name_len = be16_get(p + 14);
+    sn->date_sec = be32_get(p + 16);
+    sn->date_nsec = be32_get(p + 20);
+    sn->vm_clock_nsec = be64_get(p + 24);
+    sn->vm_state_size32 = be32_get(p + 32);
+    extra = be32_get(p + 36);
     if (extra > QCOW2_MAX_EXTRA) {
         return set_error(errp, -EFBIG, "snapshot table entry has %u bytes of "
                          "extra data, more than %d", extra, QCOW2_MAX_EXTRA);
@@ -182,20 +182,20 @@ static void append_entry(const Qcow2Snapshot *sn, uint64_t disk_size,
     bool short_extra = sn->extra->len < 16;
 
     g_byte_array_append(buf, zero, ROUND_UP(buf->len, 8u) - buf->len);
-    qcow2_put64(p, sn->l1_table_offset);
-    qcow2_put32(p + 8, sn->l1_size);
-    qcow2_put16(p + 12, id_len);
-    qcow2_put16(p + 14, name_len);
-    qcow2_put32(p + 16, sn->date_sec);
-    qcow2_put32(p + 20, sn->date_nsec);
-    qcow2_put64(p + 24, sn->vm_clock_nsec);
-    qcow2_put32(p + 32, sn->vm_state_size32);
-    qcow2_put32(p + 36, short_extra ? EXTRA_BYTES : sn->extra->len);
+    be64_put(p, sn->l1_table_offset);
+    be32_put(p + 8, sn->l1_size);
+    be16_put(p + 12, id_len);
+    be16_put(p + 14, name_len);
+    be32_put(p + 16, sn->date_sec);
+    be32_put(p + 20, sn->date_nsec);
+    be64_put(p + 24, sn->vm_clock_nsec);
+    be32_put(p + 32, sn->vm_state_size32);
+    be32_put(p + 36, short_extra ? EXTRA_BYTES : sn->extra->len);
     g_byte_array_append(buf, p, sizeof(p));
     if (short_extra) {
-        qcow2_put64(known, qcow2_snapshot_vm_size(sn));
-        qcow2_put64(known + 8, qcow2_snapshot_disk_size(sn, disk_size));
-        qcow2_put64(known + 16, UINT64_MAX);
+        be64_put(known, qcow2_snapshot_vm_size(sn));
+        be64_put(known + 8, qcow2_snapshot_disk_size(sn, disk_size));
+        be64_put(known + 16, UINT64_MAX);
         g_byte_array_append(buf, known, sizeof(known));
     } else {
         g_byte_array_append(buf, sn->extra->data, sn->extra->len);

@@ -99,7 +99,7 @@ static int coroutine_fn walk_l2(Qcow2State *s, const uint8_t *buf,
     int ret = 0;
 
     for (uint64_t i = 0; i < n && ret == 0; i++) {
-        ret = entry_run(s, qcow2_get64(buf + i * 8), &next);
+        ret = entry_run(s, be64_get(buf + i * 8), &next);
         if (ret < 0 || !next.nb) {
             continue;
         }
@@ -220,7 +220,7 @@ static int coroutine_fn flag_l2(Qcow2State *s, uint8_t *buf, bool clear,
 
     *ret_changed = false;
     for (uint64_t i = 0; i < n; i++) {
-        uint64_t entry = qcow2_get64(buf + i * 8);
+        uint64_t entry = be64_get(buf + i * 8);
         uint64_t flag = 0;
         int ret = 0;
 
@@ -231,7 +231,7 @@ static int coroutine_fn flag_l2(Qcow2State *s, uint8_t *buf, bool clear,
             return ret;
         }
         if ((entry & QCOW2_COPIED) != flag) {
-            qcow2_put64(buf + i * 8, (entry & ~QCOW2_COPIED) | flag);
+            be64_put(buf + i * 8, (entry & ~QCOW2_COPIED) | flag);
             *ret_changed = true;
         }
     }

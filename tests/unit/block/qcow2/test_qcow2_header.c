@@ -156,9 +156,9 @@ static Qcow2Snapshot *v8_snapshot(void)
     sn->vm_state_size32 = 765;
     sn->extra = g_byte_array_new();
     g_byte_array_set_size(sn->extra, 24);
-    qcow2_put64(sn->extra->data, 765);
-    qcow2_put64(sn->extra->data + 8, 100 << 20);
-    qcow2_put64(sn->extra->data + 16, UINT64_MAX);
+    be64_put(sn->extra->data, 765);
+    be64_put(sn->extra->data + 8, 100 << 20);
+    be64_put(sn->extra->data + 16, UINT64_MAX);
     return sn;
 }
 
@@ -191,10 +191,10 @@ static void test_short_extra_data_is_completed_and_long_kept(void **state)
     g_ptr_array_add(list, more);
     assert_int_equal(qcow2_snaptable_encode(list, 4096, buf), 0);
 
-    assert_int_equal(qcow2_get32(buf->data + 36), 24);
-    assert_int_equal(qcow2_get64(buf->data + 40), 765);
-    assert_int_equal(qcow2_get64(buf->data + 48), 4096);
-    assert_int_equal(qcow2_get32(buf->data + 72 + 36), 32);
+    assert_int_equal(be32_get(buf->data + 36), 24);
+    assert_int_equal(be64_get(buf->data + 40), 765);
+    assert_int_equal(be64_get(buf->data + 48), 4096);
+    assert_int_equal(be32_get(buf->data + 72 + 36), 32);
     assert_memory_equal(buf->data + 72 + 64, "unknown!", 8);
 }
 
@@ -275,21 +275,21 @@ static void test_extension_past_the_end_is_refused(void **state)
     uint8_t buf[512] = { 0 };
     Qcow2Extensions ext;
 
-    qcow2_put32(buf + 104, 0xe2792aca);
-    qcow2_put32(buf + 108, 15);
+    be32_put(buf + 104, 0xe2792aca);
+    be32_put(buf + 108, 15);
     memcpy(buf + 112, "qcow2qcow2qcow2", 15);
     assert_int_equal(qcow2_extensions_decode(buf, 512, &h, &ext, NULL), 0);
     assert_string_equal(ext.backing_format, "qcow2qcow2qcow2");
     qcow2_extensions_cleanup(&ext);
 
-    qcow2_put32(buf + 108, 16);
+    be32_put(buf + 108, 16);
     assert_int_equal(qcow2_extensions_decode(buf, 512, &h, &ext, NULL),
                      -EINVAL);
-    qcow2_put32(buf + 104, 0x12345678);
-    qcow2_put32(buf + 108, 401);
+    be32_put(buf + 104, 0x12345678);
+    be32_put(buf + 108, 401);
     assert_int_equal(qcow2_extensions_decode(buf, 512, &h, &ext, NULL),
                      -EINVAL);
-    qcow2_put32(buf + 108, 400);
+    be32_put(buf + 108, 400);
     assert_int_equal(qcow2_extensions_decode(buf, 512, &h, &ext, NULL), 0);
     qcow2_extensions_cleanup(&ext);
 }
