@@ -111,3 +111,10 @@ int file_lock(int fd, bool writer, bool probe, const char *filename,
                          g_strerror(-ret));
     }
 }
+
+void file_unlock(int fd)
+{
+    struct flock fl = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+    (void)fcntl(fd, F_OFD_SETLK, &fl); /* -EINVAL: there never were any */
+}

@@ -251,6 +251,7 @@ static int coroutine_fn file_co_open(BlockDriverState *bs,
         ret = lock_fd(s->fd, filename, flags, locking, errp);
     }
     if (ret < 0) {
+        file_unlock(s->fd);
         close(s->fd);
         return ret;
     }
@@ -266,6 +267,7 @@ static int coroutine_fn file_co_close(BlockDriverState *bs)
     FileState *s = bs->opaque;
     int ret = file_grow_trim(&s->grow, s->fd, bs->total_bytes);
 
+    file_unlock(s->fd);
     if (close(s->fd) < 0 && ret == 0) {
         ret = -errno;
     }
@@ -667,6 +669,7 @@ static int coroutine_fn file_co_create(const char *filename,
     if (ret < 0 && new) {
         unlink(filename);
     }
+    file_unlock(fd);
     close(fd);
     return ret;
 }

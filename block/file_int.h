@@ -13,14 +13,20 @@
 /* --- file-lock.c --- */
 
 /*
- * Lock @fd for @writer or a reader; it is unlocked when its last duplicate is
- * closed. @probe: also look for others whose use excludes this one.
+ * Lock @fd for @writer or a reader, until file_unlock(). @probe: also look for
+ * others whose use excludes this one.
  *
  * Returns 0; -EAGAIN when another opener excludes this one; -ENOTSUP when the
  * file system has no such locks; or what fcntl() said.
  */
 int file_lock(int fd, bool writer, bool probe, const char *filename,
               GError **errp);
+/*
+ * Give the locks up, before the descriptor is closed: io_uring may hold on to
+ * the open file for a moment longer, and a child process that is about to exec
+ * has a duplicate.
+ */
+void file_unlock(int fd);
 
 /* --- file-grow.c --- */
 

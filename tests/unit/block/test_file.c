@@ -5,8 +5,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "block/block_int.h"
@@ -521,6 +523,30 @@ static void test_locks_between_two_openers(void **state)
     assert_int_equal(second_open(f, BDRV_O_RDWR, ""), 0);
 }
 
+/* A child between fork and exec has duplicates of all descriptors. */
+static void test_locks_go_with_close_whoever_has_a_duplicate(void **state)
+{
+    Fixture *f = *state;
+    pid_t pid;
+
+    assert_int_equal(create(f, "size=1M", NULL), 0);
+    open_file(f, BDRV_O_RDWR);
+    pid = fork();
+    if (pid == 0) {
+        alarm(20); /* not for ever when the test fails */
+        pause();
+        _exit(0);
+    }
+    assert_true(pid > 0);
+
+    close_file(f);
+    open_file(f, BDRV_O_RDWR);
+
+    close_file(f);
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 /*
  * QEMU shares raw images freely, qcow2 images it locks in full: the peers use
  * a qcow2 image, of which the file driver sees the bytes.
@@ -629,6 +655,7 @@ static const struct CMUnitTest tests[] = {
     FILE_TEST(test_aio_option_must_be_what_the_context_has),
     FILE_TEST(test_failed_flush_is_never_followed_by_success),
     FILE_TEST(test_locks_between_two_openers),
+    FILE_TEST(test_locks_go_with_close_whoever_has_a_duplicate),
     FILE_TEST(test_qemu_respects_our_lock),
     FILE_TEST(test_we_respect_the_lock_of_qemu),
 };
