@@ -100,6 +100,18 @@ def verify_guest(demo, vm, what):
     demo.row(what, MEMORY, seconds)
 
 
+def wait_unlocked(disk):
+    """The kernel ends the I/O of a killed process, and with it its locks, a
+    moment after the process is gone."""
+    for _ in range(500):
+        if subprocess.run(['qemu-img', 'info', disk], check=False,
+                          stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL).returncode == 0:
+            return
+        time.sleep(0.02)
+    raise VmmError('%s stays locked' % disk)
+
+
 def save_and_kill(demo):
     """Returns (nonce, counter when saved, counter when killed)."""
     say('a guest with 1 GiB boots and works')
@@ -124,6 +136,7 @@ def save_and_kill(demo):
         print('it ran on to counter %d' % last)
         vm.kill()
         print('pid %d was killed' % vm.pid)
+    wait_unlocked(demo.disk)
     return nonce, saved, last
 
 

@@ -29,11 +29,23 @@ VERIFY = re.compile(r'verify: ram (\d+) blocks ok, disk (\d+) blocks ok, '
                     r'(\d+) bad')
 
 
+def wait_unlocked(path):
+    """The kernel ends the I/O of a killed process, and with it its locks, a
+    moment after the process is gone."""
+    end = time.monotonic() + TIMEOUT
+    while b' lock' in subprocess.run([QEMU_IMG, 'info', path], check=False,
+                                     capture_output=True).stderr:
+        if time.monotonic() > end:
+            raise AssertionError('%s stays locked' % path)
+        time.sleep(0.02)
+
+
 class Vmm:
     """A running firn-vmm; stdout is split into answers and guest lines."""
 
     def __init__(self, disks, *options, env=None):
         argv = [VMM]
+        self.disks = disks
         for disk in disks:
             argv += ['--disk', disk]
         self.proc = subprocess.Popen(
@@ -121,7 +133,10 @@ class Vmm:
 
     def kill(self):
         self.proc.kill()
-        return self.reap()
+        code = self.reap()
+        for disk in self.disks:
+            wait_unlocked(disk)
+        return code
 
     def reap(self):
         code = self.proc.wait(timeout=TIMEOUT)
