@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guest reads and writes: requests in flight, allocation, copy-on-write,
- * linking.
+ * Guest writes: allocation, copy-on-write, linking.
  *
  * A piece of a request goes through three steps, of which only the middle one
  * is without s->lock (K1):
@@ -11,233 +10,12 @@
  *   data    copy-on-write and guest data, one request to the file
  *   finish  link the L2 entries (R2: they leave the cache behind a barrier),
  *           queue what they replaced (R3), leave s->in_flight, wake waiters
- *
- * An entry of s->in_flight is shared (the request uses the mapping: reads and
- * writes in place) or exclusive (it changes the mapping: allocating writes,
- * zero.c). Exclusive ones exclude all others on the same clusters, so nobody
- * reads or writes a host cluster after it was given up, and two writers of one
- * cluster never allocate it twice:
- *
- *        A: write [0, 4k)                 B: write [4k, 8k), same cluster
- *        begin: exclusive [0, 64k)
- *        data ...                         begin: meets A, waits on A->waiters
- *        finish: L2 linked, B woken
- *                                         begin again: finds A's cluster,
- *                                         COPIED, and writes in place
  */
 #include "qcow2_int.h"
 #include "util/aio.h"
 #include "util/plant.h"
 
-#define LEVELS_PER_STACK 32
-
-/* ---- requests in flight ---- */
-
-Qcow2InFlight *qcow2_in_flight_clip(Qcow2State *s, uint64_t start,
-                                    uint64_t *end, bool exclusive)
-{
-    for (GList *l = s->in_flight.head; l; l = l->next) {
-        Qcow2InFlight *r = l->data;
-
-        if ((!exclusive && !r->exclusive) || r->end <= start ||
-            r->start >= *end) {
-            continue;
-        }
-        if (r->start <= start) {
-            return r;
-        }
-        *end = r->start;
-    }
-    return NULL;
-}
-
-void qcow2_in_flight_add(Qcow2State *s, Qcow2InFlight *r, uint64_t start,
-                         uint64_t end, bool exclusive)
-{
-    *r = (Qcow2InFlight) { .start = start, .end = end,
-                           .exclusive = exclusive };
-    r->link.data = r;
-    co_queue_init(&r->waiters);
-    g_queue_push_tail_link(&s->in_flight, &r->link);
-}
-
-void qcow2_in_flight_remove(Qcow2State *s, Qcow2InFlight *r)
-{
-    g_queue_unlink(&s->in_flight, &r->link);
-    co_queue_restart_all(&r->waiters);
-}
-
-static uint64_t cluster_start(const Qcow2State *s, uint64_t offset)
-{
-    return ROUND_DOWN(offset, s->cluster_size);
-}
-
-static uint64_t cluster_end(const Qcow2State *s, uint64_t offset)
-{
-    return ROUND_UP(offset, s->cluster_size);
-}
-
-/* ---- reading ---- */
-
-/* One read of a backing file that goes on with a fresh stack. */
-typedef struct BackingRead {
-    Qcow2State *s;
-    uint64_t guest_offset;
-    QEMUIOVector *qiov;
-    Coroutine *waiter;
-    bool done;
-    int ret;
-} BackingRead;
-
-static void coroutine_fn backing_read_entry(void *opaque)
-{
-    BackingRead *r = opaque;
-
-    r->ret = bdrv_co_preadv(r->s->bs->backing, r->guest_offset,
-                            r->qiov->size, r->qiov, 0);
-    r->done = true;
-    if (r->waiter) {
-        aio_co_wake(r->waiter);
-    }
-}
-
-/* Each level of a backing chain takes a piece of the stack: every so often a
- * new one is begun. */
-static int coroutine_fn backing_preadv(Qcow2State *s, uint64_t guest_offset,
-                                       QEMUIOVector *qiov)
-    EXCLUDES(s->lock)
-{
-    BackingRead r = { .s = s, .guest_offset = guest_offset, .qiov = qiov };
-
-    if (s->backing_depth % LEVELS_PER_STACK != LEVELS_PER_STACK - 1) {
-        return bdrv_co_preadv(s->bs->backing, guest_offset, qiov->size, qiov,
-                              0);
-    }
-    co_enter(co_create(backing_read_entry, &r));
-    if (!r.done) {
-        r.waiter = co_self();
-        co_yield();
-    }
-    return r.ret;
-}
-
-/* What is below this layer, which ends with the disk: vmstate is never there
- * nor is a longer backing file. */
-static int coroutine_fn read_backing(Qcow2State *s, uint64_t guest_offset,
-                                     QEMUIOVector *qiov, size_t qiov_offset,
-                                     uint64_t bytes)
-    EXCLUDES(s->lock)
-{
-    uint64_t size = s->hdr.size;
-    uint64_t n = guest_offset < size ? MIN(bytes, size - guest_offset) : 0;
-    QEMUIOVector part;
-    int ret;
-
-    if (!s->bs->backing) {
-        n = 0;
-    }
-    if (n < bytes) {
-        qemu_iovec_memset(qiov, qiov_offset + n, 0, bytes - n);
-    }
-    if (!n) {
-        return 0;
-    }
-    qemu_iovec_init_slice(&part, qiov, qiov_offset, n);
-    BLKDBG_EVENT(s->bs->file, BLKDBG_READ_BACKING_AIO);
-    ret = backing_preadv(s, guest_offset, &part);
-    qemu_iovec_destroy(&part);
-    return ret;
-}
-
-int coroutine_fn qcow2_read_mapping(Qcow2State *s, uint64_t guest_offset,
-                                    const Qcow2Mapping *m,
-                                    QEMUIOVector *qiov, size_t qiov_offset,
-                                    uint64_t bytes)
-{
-    QEMUIOVector part;
-    int ret;
-
-    switch (m->type) {
-    case QCOW2_CLUSTER_UNALLOCATED:
-        return read_backing(s, guest_offset, qiov, qiov_offset, bytes);
-    case QCOW2_CLUSTER_ZERO_PLAIN:
-    case QCOW2_CLUSTER_ZERO_ALLOC:
-        qemu_iovec_memset(qiov, qiov_offset, 0, bytes);
-        return 0;
-    case QCOW2_CLUSTER_COMPRESSED:
-        return -ENOTSUP;
-    case QCOW2_CLUSTER_NORMAL:
-        break;
-    }
-    BLKDBG_EVENT(s->bs->file, BLKDBG_READ_AIO);
-    if (!qiov_offset && bytes == qiov->size) {
-        return bdrv_co_preadv(s->bs->file, m->host_offset, bytes, qiov, 0);
-    }
-    qemu_iovec_init_slice(&part, qiov, qiov_offset, bytes);
-    ret = bdrv_co_preadv(s->bs->file, m->host_offset, bytes, &part, 0);
-    qemu_iovec_destroy(&part);
-    return ret;
-}
-
-/* Look up a piece and keep its mapping from changing. */
-static int coroutine_fn read_begin(Qcow2State *s, uint64_t guest_offset,
-                                   uint64_t bytes, Qcow2Mapping *m,
-                                   Qcow2InFlight *range)
-    REQUIRES(s->lock) DROPS(s->lock)
-{
-    uint64_t start = cluster_start(s, guest_offset);
-    Qcow2InFlight *other;
-    uint64_t end;
-
-    do {
-        int ret = qcow2_map(s, &s->l1, guest_offset, bytes, m);
-
-        if (ret < 0) {
-            return ret;
-        }
-        end = cluster_end(s, guest_offset + m->bytes);
-        other = qcow2_in_flight_clip(s, start, &end, false);
-        if (other) {
-            co_queue_wait(&other->waiters, &s->lock); /* K3: look again */
-        }
-    } while (other);
-    m->bytes = MIN(m->bytes, end - guest_offset);
-    qcow2_in_flight_add(s, range, start, end, false);
-    return 0;
-}
-
-int coroutine_fn qcow2_read_range(Qcow2State *s, uint64_t guest_offset,
-                                  uint64_t bytes, QEMUIOVector *qiov,
-                                  size_t qiov_offset)
-{
-    uint64_t done = 0;
-    int ret = 0;
-
-    co_mutex_lock(&s->lock);
-    while (done < bytes && ret == 0) {
-        Qcow2InFlight range;
-        Qcow2Mapping m;
-
-        ret = read_begin(s, guest_offset + done, bytes - done, &m, &range);
-        if (ret < 0) {
-            break;
-        }
-        if (!PLANTED(S1_LOCK_ACROSS_DATA)) {
-            co_mutex_unlock(&s->lock);
-        }
-        ret = qcow2_read_mapping(s, guest_offset + done, &m, qiov,
-                                 qiov_offset + done, m.bytes);
-        if (!PLANTED(S1_LOCK_ACROSS_DATA)) {
-            co_mutex_lock(&s->lock);
-        }
-        qcow2_in_flight_remove(s, &range);
-        done += m.bytes;
-    }
-    co_mutex_unlock(&s->lock);
-    return ret;
-}
-
-/* ---- writing: begin ---- */
+/* ---- begin ---- */
 
 /* One piece of a guest write. */
 typedef struct Qcow2Write {
@@ -259,7 +37,7 @@ static bool in_place(const Qcow2Mapping *m)
 static int coroutine_fn write_claim(Qcow2State *s, Qcow2Write *w)
     REQUIRES(s->lock) DROPS(s->lock)
 {
-    uint64_t start = cluster_start(s, w->guest_offset);
+    uint64_t start = qcow2_cluster_floor(s, w->guest_offset);
     Qcow2InFlight *other = NULL;
     uint64_t end;
 
@@ -272,7 +50,7 @@ static int coroutine_fn write_claim(Qcow2State *s, Qcow2Write *w)
         if (ret < 0) {
             return ret;
         }
-        end = cluster_end(s, w->guest_offset + w->old.bytes);
+        end = qcow2_cluster_ceil(s, w->guest_offset + w->old.bytes);
         other = qcow2_in_flight_clip(s, start, &end, !in_place(&w->old));
         if (PLANTED(S1_NO_DEPENDENCY_WAIT)) {
             other = NULL;
@@ -364,7 +142,7 @@ static int coroutine_fn write_begin(Qcow2State *s, Qcow2Write *w)
     return ret < 0 ? write_leave(s, w, ret) : 0;
 }
 
-/* ---- writing: data ---- */
+/* ---- data ---- */
 
 /* Old contents of [@guest_offset, + @bytes), in one cluster of our range. */
 static int coroutine_fn cow_read(Qcow2State *s, const Qcow2Write *w,
@@ -420,8 +198,7 @@ static int coroutine_fn write_merged(Qcow2State *s, Qcow2Write *w,
             qemu_iovec_add(&all, buf + head, tail);
         }
         BLKDBG_EVENT(s->bs->file, BLKDBG_COW_WRITE);
-        ret = bdrv_co_pwritev(s->bs->file, w->host_offset, end - start, &all,
-                              0);
+        ret = qcow2_data_pwritev(s, w->host_offset, end - start, &all, 0);
         qemu_iovec_destroy(&all);
     }
     free(buf);
@@ -433,25 +210,16 @@ static int coroutine_fn write_data(Qcow2State *s, Qcow2Write *w,
     EXCLUDES(s->lock)
 {
     uint64_t head = w->guest_offset - w->range.start;
-    QEMUIOVector part;
-    int ret;
 
     if (w->link && w->bytes != w->range.end - w->range.start) {
         return write_merged(s, w, qiov, qiov_offset);
     }
     BLKDBG_EVENT(s->bs->file, BLKDBG_WRITE_AIO);
-    if (!qiov_offset && w->bytes == qiov->size) {
-        return bdrv_co_pwritev(s->bs->file, w->host_offset + head, w->bytes,
-                               qiov, 0);
-    }
-    qemu_iovec_init_slice(&part, qiov, qiov_offset, w->bytes);
-    ret = bdrv_co_pwritev(s->bs->file, w->host_offset + head, w->bytes, &part,
-                          0);
-    qemu_iovec_destroy(&part);
-    return ret;
+    return qcow2_data_pwritev(s, w->host_offset + head, w->bytes, qiov,
+                              qiov_offset);
 }
 
-/* ---- writing: finish ---- */
+/* ---- finish ---- */
 
 /* Put the host clusters into the map. Nothing of ours is lost on failure. */
 static int coroutine_fn write_link(Qcow2State *s, Qcow2Write *w)
@@ -468,14 +236,14 @@ static int coroutine_fn write_link(Qcow2State *s, Qcow2Write *w)
     }
     assert(e); /* qcow2_ensure_l2() made it */
     for (uint64_t i = 0; i < nb; i++) {
-        uint8_t *p = e->data + (index + i) * 8;
-        uint64_t old = be64_get(p);
+        Qcow2Entry old = qcow2_entry_get(s, e->data, index + i);
         uint64_t host = w->host_offset + (i << s->cluster_bits);
 
-        if (host != (old & QCOW2_OFFSET_MASK)) {
-            qcow2_free_entry(s, old, false); /* R3 */
+        if (host != (old.desc & QCOW2_OFFSET_MASK)) {
+            qcow2_free_entry(s, old.desc, false); /* R3 */
         }
-        be64_put(p, host | QCOW2_COPIED);
+        qcow2_entry_put(s, e->data, index + i,
+                        (Qcow2Entry) { .desc = host | QCOW2_COPIED });
     }
     qcow2_cache_mark_dirty(s, s->l2_cache, e);
     qcow2_cache_put(s, s->l2_cache, e);

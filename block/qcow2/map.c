@@ -92,7 +92,8 @@ int coroutine_fn qcow2_get_slice(Qcow2State *s, const Qcow2Table *l1,
                                     " is at unaligned host offset %#" PRIx64,
                                     guest_offset, table);
         }
-        r = qcow2_cache_get(s, s->l2_cache, table + slice * 8, &e);
+        r = qcow2_cache_get(s, s->l2_cache, table + (slice << s->l2_entry_bits),
+                            &e);
         if (r < 0) {
             return r;
         }
@@ -107,11 +108,11 @@ int coroutine_fn qcow2_get_slice(Qcow2State *s, const Qcow2Table *l1,
 
 /* ---- lookup ---- */
 
-/* How many of @max entries from @p on continue what the first one says. */
-static uint64_t count_run(const Qcow2State *s, const uint8_t *p,
-                          uint64_t max)
+/* How many of @max entries from @index on continue what the first one says. */
+static uint64_t count_run(const Qcow2State *s, const uint8_t *slice,
+                          uint64_t index, uint64_t max)
 {
-    uint64_t first = be64_get(p);
+    uint64_t first = qcow2_entry_get(s, slice, index).desc;
     Qcow2ClusterType type = qcow2_entry_type(first);
     bool placed = type == QCOW2_CLUSTER_NORMAL ||
                   type == QCOW2_CLUSTER_ZERO_ALLOC;
@@ -121,7 +122,7 @@ static uint64_t count_run(const Qcow2State *s, const uint8_t *p,
         return 1;
     }
     for (; n < max; n++) {
-        uint64_t entry = be64_get(p + n * 8);
+        uint64_t entry = qcow2_entry_get(s, slice, index + n).desc;
 
         if (qcow2_entry_type(entry) != type) {
             break;
@@ -143,9 +144,10 @@ int coroutine_fn qcow2_map(Qcow2State *s, const Qcow2Table *l1,
     uint64_t in_cluster = guest_offset & (s->cluster_size - 1);
     uint64_t max = DIV_ROUND_UP(in_cluster + MIN(bytes, INT64_MAX),
                                 s->cluster_size);
-    uint64_t entry = 0, n;
+    Qcow2Entry entry = { 0 };
     Qcow2CacheEntry *e;
     unsigned index;
+    uint64_t n;
     int r;
 
     r = qcow2_get_slice(s, l1, guest_offset, &e, &index);
@@ -154,17 +156,18 @@ int coroutine_fn qcow2_map(Qcow2State *s, const Qcow2Table *l1,
     }
     n = MIN(max, qcow2_slice_left(s, guest_offset));
     if (e) {
-        entry = be64_get(e->data + index * 8);
-        n = count_run(s, e->data + index * 8, n);
+        entry = qcow2_entry_get(s, e->data, index);
+        n = count_run(s, e->data, index, n);
         qcow2_cache_put(s, s->l2_cache, e);
     }
-    r = qcow2_check_entry(s, entry, guest_offset);
+    r = qcow2_check_entry(s, entry.desc, guest_offset);
     if (r < 0) {
         return r;
     }
-    ret->type = qcow2_entry_type(entry);
-    ret->copied = entry & QCOW2_COPIED;
-    ret->host_offset = (entry & QCOW2_OFFSET_MASK) + in_cluster;
+    ret->entry = entry;
+    ret->type = qcow2_entry_type(entry.desc);
+    ret->copied = entry.desc & QCOW2_COPIED;
+    ret->host_offset = (entry.desc & QCOW2_OFFSET_MASK) + in_cluster;
     ret->bytes = MIN((n << s->cluster_bits) - in_cluster, bytes);
     return 0;
 }

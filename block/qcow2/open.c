@@ -141,7 +141,8 @@ static void set_geometry(Qcow2State *s)
 
     s->cluster_bits = h->cluster_bits;
     s->cluster_size = 1ULL << h->cluster_bits;
-    s->l2_bits = h->cluster_bits - 3;
+    s->l2_entry_bits = 3;
+    s->l2_bits = h->cluster_bits - s->l2_entry_bits;
     s->refcount_order = h->refcount_order;
     s->refblock_bits = h->cluster_bits + 3 - h->refcount_order;
     s->refcount_max = h->refcount_order == 6 ? UINT64_MAX
@@ -189,7 +190,7 @@ static int make_caches(Qcow2State *s, const CacheSizes *c, bool l2_given)
     nb_l2 = MAX(nb_l2, l2_given ? CACHE_MIN_L2 : L2_CACHE_ENTRIES);
     nb_l2 = MIN(nb_l2, c->need / c->entry + 1024); /* more is never used */
     nb_ref = MIN(MAX(nb_ref, CACHE_MIN_REF), max_ref);
-    s->l2_slice_bits = g_bit_storage(c->entry) - 1 - 3;
+    s->l2_slice_bits = g_bit_storage(c->entry) - 1 - s->l2_entry_bits;
     s->l2_cache = qcow2_cache_new(QCOW2_CACHE_L2, nb_l2, c->entry);
     s->refblock_cache = qcow2_cache_new(QCOW2_CACHE_REFBLOCK, nb_ref,
                                         s->cluster_size);
@@ -203,8 +204,8 @@ static int take_cache_options(Qcow2State *s, BdrvOptions *o, GError **errp)
     uint64_t interval;
     int ret;
 
-    c.need = ROUND_UP(DIV_ROUND_UP(s->hdr.size, s->cluster_size) * 8,
-                      s->cluster_size);
+    c.need = ROUND_UP(DIV_ROUND_UP(s->hdr.size, s->cluster_size)
+                      << s->l2_entry_bits, s->cluster_size);
     ret = bdrv_options_take_size(o, "cache-size", 0, &c.total, errp);
     ret = ret < 0 ? ret : bdrv_options_take_size(o, "l2-cache-size", 0,
                                                  &c.l2, errp);
@@ -474,6 +475,7 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, BdrvOptions *options,
     int ret;
 
     s->bs = bs;
+    s->data_file = bs->file;
     co_rwlock_init(&s->map_lock);
     co_mutex_init(&s->lock);
     co_queue_init(&s->l1_growing_queue);

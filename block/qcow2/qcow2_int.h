@@ -188,8 +188,10 @@ typedef struct Qcow2VmstateView {
 struct Qcow2State {
     /* const after open */
     BlockDriverState *bs;
+    BdrvChild *data_file;       /* guest data; bs->file if not external */
     unsigned cluster_bits;
     uint64_t cluster_size;
+    unsigned l2_entry_bits;     /* log2 of bytes per L2 entry */
     unsigned l2_bits;           /* log2 of entries per L2 table */
     unsigned l2_slice_bits;     /* log2 of entries per slice */
     unsigned refblock_bits;     /* log2 of refcounts per block */
@@ -240,6 +242,19 @@ static inline uint64_t qcow2_cluster_offset(const Qcow2State *s,
                                             uint64_t index)
 {
     return index << s->cluster_bits;
+}
+
+/* Start of the cluster that has @offset; start of the first one behind it. */
+static inline uint64_t qcow2_cluster_floor(const Qcow2State *s,
+                                           uint64_t offset)
+{
+    return ROUND_DOWN(offset, s->cluster_size);
+}
+
+static inline uint64_t qcow2_cluster_ceil(const Qcow2State *s,
+                                          uint64_t offset)
+{
+    return ROUND_UP(offset, s->cluster_size);
 }
 
 /* Guest bytes behind one L1 entry. */
@@ -444,12 +459,43 @@ typedef enum Qcow2ClusterType {
     QCOW2_CLUSTER_COMPRESSED,
 } Qcow2ClusterType;
 
+/* An L2 entry. */
+typedef struct Qcow2Entry {
+    uint64_t desc;
+    uint64_t bitmap;        /* of subclusters; 0 without extended L2 */
+} Qcow2Entry;
+
+/* Entry number @index of the table, or slice, in @table. */
+static inline Qcow2Entry qcow2_entry_get(const Qcow2State *s,
+                                         const uint8_t *table,
+                                         uint64_t index)
+{
+    const uint8_t *p = table + (index << s->l2_entry_bits);
+
+    return (Qcow2Entry) {
+        .desc = be64_get(p),
+        .bitmap = s->l2_entry_bits == 4 ? be64_get(p + 8) : 0,
+    };
+}
+
+static inline void qcow2_entry_put(const Qcow2State *s, uint8_t *table,
+                                   uint64_t index, Qcow2Entry e)
+{
+    uint8_t *p = table + (index << s->l2_entry_bits);
+
+    be64_put(p, e.desc);
+    if (s->l2_entry_bits == 4) {
+        be64_put(p + 8, e.bitmap);
+    }
+}
+
 /* Stale once s->lock drops, unless covered by s->in_flight (K3). */
 typedef struct Qcow2Mapping {
     Qcow2ClusterType type;
     uint64_t host_offset;   /* of the byte asked for; NORMAL, ZERO_ALLOC */
     uint64_t bytes;         /* same type, same copied, contiguous on host */
     bool copied;
+    Qcow2Entry entry;       /* the first one; COMPRESSED is decoded from it */
 } Qcow2Mapping;
 
 /* Type of a standard L2 entry. */
@@ -489,7 +535,7 @@ static inline uint64_t qcow2_slice_left(const Qcow2State *s,
     return n - ((guest_offset >> s->cluster_bits) & (n - 1));
 }
 
-/* ---- alloc.c ---- */
+/* ---- inflight.c ---- */
 
 /*
  * Cut [@start, *@end) to what no entry of s->in_flight stands against. Returns
@@ -504,6 +550,19 @@ void qcow2_in_flight_add(Qcow2State *s, Qcow2InFlight *r, uint64_t start,
 /* Takes @r off the list and wakes those that wait for it. */
 void qcow2_in_flight_remove(Qcow2State *s, Qcow2InFlight *r)
     REQUIRES(s->lock);
+
+/* ---- data.c: host offsets, in s->data_file ---- */
+
+int coroutine_fn qcow2_data_preadv(Qcow2State *s, uint64_t host_offset,
+                                   uint64_t bytes, QEMUIOVector *qiov,
+                                   size_t qiov_offset)
+    EXCLUDES(s->lock);
+int coroutine_fn qcow2_data_pwritev(Qcow2State *s, uint64_t host_offset,
+                                    uint64_t bytes, QEMUIOVector *qiov,
+                                    size_t qiov_offset)
+    EXCLUDES(s->lock);
+
+/* ---- read.c, alloc.c ---- */
 
 /* Read [@guest_offset, + @qiov->size) of the active layer, any alignment. */
 int coroutine_fn qcow2_read_range(Qcow2State *s, uint64_t guest_offset,

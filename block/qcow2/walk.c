@@ -99,7 +99,7 @@ static int coroutine_fn walk_l2(Qcow2State *s, const uint8_t *buf,
     int ret = 0;
 
     for (uint64_t i = 0; i < n && ret == 0; i++) {
-        ret = entry_run(s, be64_get(buf + i * 8), &next);
+        ret = entry_run(s, qcow2_entry_get(s, buf, i).desc, &next);
         if (ret < 0 || !next.nb) {
             continue;
         }
@@ -220,18 +220,19 @@ static int coroutine_fn flag_l2(Qcow2State *s, uint8_t *buf, bool clear,
 
     *ret_changed = false;
     for (uint64_t i = 0; i < n; i++) {
-        uint64_t entry = be64_get(buf + i * 8);
+        Qcow2Entry e = qcow2_entry_get(s, buf, i);
         uint64_t flag = 0;
         int ret = 0;
 
-        if (!(entry & QCOW2_COMPRESSED) && (entry & QCOW2_OFFSET_MASK)) {
-            ret = wanted_flag(s, entry & QCOW2_OFFSET_MASK, clear, &flag);
+        if (!(e.desc & QCOW2_COMPRESSED) && (e.desc & QCOW2_OFFSET_MASK)) {
+            ret = wanted_flag(s, e.desc & QCOW2_OFFSET_MASK, clear, &flag);
         }
         if (ret < 0) {
             return ret;
         }
-        if ((entry & QCOW2_COPIED) != flag) {
-            be64_put(buf + i * 8, (entry & ~QCOW2_COPIED) | flag);
+        if ((e.desc & QCOW2_COPIED) != flag) {
+            e.desc = (e.desc & ~QCOW2_COPIED) | flag;
+            qcow2_entry_put(s, buf, i, e);
             *ret_changed = true;
         }
     }

@@ -83,7 +83,7 @@ static int coroutine_fn needs_change(Qcow2State *s, uint64_t guest_offset,
     *ret = !e && s->bs->backing;
     if (e) {
         for (uint64_t i = 0; i < n && r == 0; i++) {
-            uint64_t entry = be64_get(e->data + (index + i) * 8);
+            uint64_t entry = qcow2_entry_get(s, e->data, index + i).desc;
 
             r = qcow2_check_entry(s, entry,
                                   guest_offset + (i << s->cluster_bits));
@@ -117,14 +117,13 @@ static int coroutine_fn zero_slice(Qcow2State *s, uint64_t guest_offset,
     }
     assert(e);
     for (uint64_t i = 0; i < n; i++) {
-        uint8_t *p = e->data + (index + i) * 8;
-        uint64_t old = be64_get(p);
+        uint64_t old = qcow2_entry_get(s, e->data, index + i).desc;
         uint64_t new = zeroed(s, old, mode);
 
         if (!(new & QCOW2_OFFSET_MASK)) {
             qcow2_free_entry(s, old, punch); /* R3 */
         }
-        be64_put(p, new);
+        qcow2_entry_put(s, e->data, index + i, (Qcow2Entry) { .desc = new });
     }
     qcow2_cache_mark_dirty(s, s->l2_cache, e);
     qcow2_cache_put(s, s->l2_cache, e);
