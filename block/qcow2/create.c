@@ -8,8 +8,7 @@
 
 typedef struct CreatePlan {
     Qcow2Header h;
-    char *backing_file;
-    char *backing_format;
+    Qcow2Extensions ext;
     uint64_t nb_blocks;
     uint64_t l1_clusters;
     uint64_t used;              /* clusters, all from the start */
@@ -98,14 +97,14 @@ static int coroutine_fn backing_size(const char *filename,
                                      const CreatePlan *p, uint64_t *ret,
                                      GError **errp)
 {
-    g_autofree char *path = bdrv_combine_filename(filename, p->backing_file);
+    g_autofree char *path = bdrv_combine_filename(filename, p->ext.backing_file);
     BdrvOptions *o = bdrv_options_new();
     BlockBackend *blk;
     int64_t bytes;
     int r;
 
-    if (p->backing_format) {
-        bdrv_options_set(o, "driver", p->backing_format);
+    if (p->ext.backing_format) {
+        bdrv_options_set(o, "driver", p->ext.backing_format);
     }
     r = blk_co_open(path, o, 0, &blk, errp);
     if (r < 0) {
@@ -127,21 +126,21 @@ static int coroutine_fn take_size(const char *filename, BdrvOptions *o,
     uint64_t size;
     int ret;
 
-    p->backing_file = bdrv_options_take(o, "backing_file");
-    p->backing_format = bdrv_options_take(o, "backing_fmt");
-    if (p->backing_format && !p->backing_file) {
+    p->ext.backing_file = bdrv_options_take(o, "backing_file");
+    p->ext.backing_format = bdrv_options_take(o, "backing_fmt");
+    if (p->ext.backing_format && !p->ext.backing_file) {
         return set_error(errp, -EINVAL, "backing_fmt needs backing_file");
     }
-    if (p->backing_format && strlen(p->backing_format) > 15) {
+    if (p->ext.backing_format && strlen(p->ext.backing_format) > 15) {
         return set_error(errp, -EINVAL, "backing_fmt is longer than 15");
     }
-    if (p->backing_file && strlen(p->backing_file) > QCOW2_MAX_BACKING) {
+    if (p->ext.backing_file && strlen(p->ext.backing_file) > QCOW2_MAX_BACKING) {
         return set_error(errp, -EINVAL, "backing_file is longer than %d",
                          QCOW2_MAX_BACKING);
     }
     ret = bdrv_options_take_size(o, "size", UINT64_MAX, &size, errp);
     if (ret == 0 && size == UINT64_MAX) {
-        ret = p->backing_file ? backing_size(filename, p, &size, errp)
+        ret = p->ext.backing_file ? backing_size(filename, p, &size, errp)
               : set_error(errp, -EINVAL, "size is missing");
     }
     if (ret < 0) {
@@ -223,11 +222,11 @@ static int coroutine_fn write_refcounts(BdrvChild *file, const CreatePlan *p)
 static int coroutine_fn write_image(BdrvChild *file, CreatePlan *p,
                                     GError **errp)
 {
+    const Qcow2HeaderForm form = { .feature_names = true };
     g_autoptr(GByteArray) header = g_byte_array_new();
     int ret;
 
-    ret = qcow2_header_build(&p->h, p->backing_file, p->backing_format,
-                             header, errp);
+    ret = qcow2_header_build(&p->h, &p->ext, &form, header, NULL, errp);
     if (ret < 0) {
         return ret;
     }
@@ -280,7 +279,6 @@ int coroutine_fn qcow2_co_create(const char *filename, BdrvOptions *options,
     ret = ret < 0 ? ret : plan_layout(&p, errp);
     ret = ret < 0 ? ret : bdrv_options_check_empty(options, errp);
     ret = ret < 0 ? ret : create_file(filename, &p, errp);
-    g_free(p.backing_file);
-    g_free(p.backing_format);
+    qcow2_extensions_cleanup(&p.ext);
     return ret;
 }

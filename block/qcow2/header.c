@@ -1,24 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bytes of the qcow2 header and its extensions: decode, check, encode. Pure
+ * Bytes of the fixed fields of the qcow2 header: decode, check, encode. Pure
  * functions on buffers; whoever calls them does the I/O and decides what a
- * feature bit means for it (open.c).
+ * feature bit means for it (open.c). Extensions are extensions.c.
  *
  * The fixed fields lie in one sector, so any set of them is switched by one
- * sector write (writeback.c). Extensions are never rewritten here: unknown
- * ones stay because nothing touches them.
+ * sector write (writeback.c).
  */
 #include "qcow2_int.h"
-
-enum {
-    EXT_END            = 0,
-    EXT_BACKING_FORMAT = 0xe2792acau,
-    EXT_FEATURE_NAMES  = 0x6803f857u,
-    EXT_BITMAPS        = 0x23852875u,
-};
-
-#define V2_LENGTH 72
-#define V3_LENGTH 112
 
 static void decode_fields(const uint8_t *p, Qcow2Header *h)
 {
@@ -35,7 +24,7 @@ static void decode_fields(const uint8_t *p, Qcow2Header *h)
     h->nb_snapshots = be32_get(p + 60);
     h->snapshots_offset = be64_get(p + 64);
     h->refcount_order = 4;
-    h->header_length = V2_LENGTH;
+    h->header_length = QCOW2_V2_LENGTH;
     if (h->version < 3) {
         return;
     }
@@ -170,7 +159,7 @@ int qcow2_header_decode(const uint8_t *buf, size_t len, Qcow2Header *ret,
     Qcow2Header h = { 0 };
     int r;
 
-    if (len < V3_LENGTH || be32_get(buf) != QCOW2_MAGIC) {
+    if (len < QCOW2_V3_LENGTH || be32_get(buf) != QCOW2_MAGIC) {
         return set_error(errp, -EINVAL, "not a qcow2 image");
     }
     decode_fields(buf, &h);
@@ -224,182 +213,4 @@ void qcow2_header_encode(const Qcow2Header *h, uint8_t *p)
     if (h->header_length > 104) {
         p[104] = h->compression_type;
     }
-}
-
-/* ---- extensions ---- */
-
-static void decode_feature_names(const uint8_t *p, uint32_t len,
-                                 GHashTable *names)
-{
-    for (; len >= 48; p += 48, len -= 48) {
-        gpointer key = GUINT_TO_POINTER((unsigned)p[0] << 8 | p[1]);
-
-        g_hash_table_insert(names, key, g_strndup((const char *)p + 2, 46));
-    }
-}
-
-static int decode_bitmaps(const uint8_t *p, uint32_t len,
-                          const Qcow2Header *h, Qcow2Extensions *ext,
-                          GError **errp)
-{
-    if (len != 24) {
-        return set_error(errp, -EINVAL, "bitmaps extension has %u bytes, not "
-                         "24", len);
-    }
-    if (h->version < 3) {
-        return 0;
-    }
-    ext->has_bitmaps = true;
-    ext->nb_bitmaps = be32_get(p);
-    ext->bitmap_directory_size = be64_get(p + 8);
-    ext->bitmap_directory_offset = be64_get(p + 16);
-    if (ext->nb_bitmaps < 1 || ext->nb_bitmaps > 65535 ||
-        ext->bitmap_directory_size > 1024 * 65535 ||
-        !IS_ALIGNED(ext->bitmap_directory_offset, 1ULL << h->cluster_bits) ||
-        ext->bitmap_directory_offset > INT64_MAX) {
-        return set_error(errp, -EINVAL, "bitmaps extension is invalid");
-    }
-    return 0;
-}
-
-static int decode_one(uint32_t type, uint32_t len, const uint8_t *p,
-                      const Qcow2Header *h, Qcow2Extensions *ext,
-                      GError **errp)
-{
-    switch (type) {
-    case EXT_BACKING_FORMAT:
-        if (len > 15) {
-            return set_error(errp, -EINVAL, "backing format name of %u "
-                             "bytes is longer than 15", len);
-        }
-        g_free(ext->backing_format);
-        ext->backing_format = g_strndup((const char *)p, len);
-        return 0;
-    case EXT_FEATURE_NAMES:
-        decode_feature_names(p, len, ext->feature_names);
-        return 0;
-    case EXT_BITMAPS:
-        return decode_bitmaps(p, len, h, ext, errp);
-    default:
-        return 0;
-    }
-}
-
-int qcow2_extensions_decode(const uint8_t *buf, size_t len,
-                            const Qcow2Header *h, Qcow2Extensions *ret,
-                            GError **errp)
-{
-    Qcow2Extensions ext = { 0 };
-    uint64_t pos = h->header_length;
-    uint64_t end = 1ULL << h->cluster_bits;
-    int r = 0;
-
-    if (h->backing_file_offset) {
-        end = MIN(end, h->backing_file_offset);
-    }
-    end = MIN(end, len);
-    ext.feature_names = g_hash_table_new_full(NULL, NULL, NULL, g_free);
-    while (r >= 0 && pos + 8 <= end) {
-        uint32_t type = be32_get(buf + pos);
-        uint32_t bytes = be32_get(buf + pos + 4);
-
-        pos += 8;
-        if (type == EXT_END) {
-            break;
-        }
-        if (bytes > end - pos) {
-            r = set_error(errp, -EINVAL, "header extension %08x reaches past "
-                          "the end of the header", type);
-            break;
-        }
-        r = decode_one(type, bytes, buf + pos, h, &ext, errp);
-        pos += ROUND_UP((uint64_t)bytes, 8);
-    }
-    if (r < 0) {
-        qcow2_extensions_cleanup(&ext);
-        return r;
-    }
-    *ret = ext;
-    return 0;
-}
-
-void qcow2_extensions_cleanup(Qcow2Extensions *ext)
-{
-    g_clear_pointer(&ext->backing_format, g_free);
-    g_clear_pointer(&ext->feature_names, g_hash_table_unref);
-}
-
-/* ---- new images ---- */
-
-static void append_ext(GByteArray *buf, uint32_t type, const void *data,
-                       uint32_t len)
-{
-    static const uint8_t zero[8];
-    uint8_t head[8];
-
-    be32_put(head, type);
-    be32_put(head + 4, len);
-    g_byte_array_append(buf, head, 8);
-    if (len) {
-        g_byte_array_append(buf, data, len);
-    }
-    g_byte_array_append(buf, zero, ROUND_UP(len, 8u) - len);
-}
-
-static void append_feature_names(GByteArray *buf)
-{
-    static const struct {
-        uint8_t word;
-        uint8_t bit;
-        const char *name;
-    } features[] = {
-        { 0, 0, "dirty bit" },
-        { 0, 1, "corrupt bit" },
-        { 0, 2, "external data file" },
-        { 0, 3, "compression type" },
-        { 0, 4, "extended L2 entries" },
-        { 1, 0, "lazy refcounts" },
-        { 2, 0, "bitmaps" },
-        { 2, 1, "raw external data" },
-    };
-    uint8_t table[G_N_ELEMENTS(features)][48] = { { 0 } };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(features); i++) {
-        table[i][0] = features[i].word;
-        table[i][1] = features[i].bit;
-        g_strlcpy((char *)table[i] + 2, features[i].name, 46);
-    }
-    append_ext(buf, EXT_FEATURE_NAMES, table, sizeof(table));
-}
-
-int qcow2_header_build(Qcow2Header *h, const char *backing_file,
-                       const char *backing_format, GByteArray *buf,
-                       GError **errp)
-{
-    uint64_t cs = 1ULL << h->cluster_bits;
-    guint start = buf->len;
-
-    h->header_length = h->version >= 3 ? V3_LENGTH : V2_LENGTH;
-    g_byte_array_set_size(buf, start + h->header_length);
-    memset(buf->data + start, 0, h->header_length);
-    if (backing_format) {
-        append_ext(buf, EXT_BACKING_FORMAT, backing_format,
-                   strlen(backing_format));
-    }
-    if (h->version >= 3 && cs > 4096) {
-        append_feature_names(buf);
-    }
-    append_ext(buf, EXT_END, NULL, 0);
-    if (backing_file) {
-        h->backing_file_offset = buf->len - start;
-        h->backing_file_size = strlen(backing_file);
-        g_byte_array_append(buf, (const uint8_t *)backing_file,
-                            h->backing_file_size);
-    }
-    if (buf->len - start > cs) {
-        return set_error(errp, -ENOSPC, "header with backing file name does "
-                         "not fit a cluster of %" PRIu64 " bytes", cs);
-    }
-    qcow2_header_encode(h, buf->data + start);
-    return 0;
 }

@@ -378,24 +378,6 @@ static int check_chain(BlockDriverState *bs, unsigned *ret_depth,
     return 0;
 }
 
-static int coroutine_fn read_backing_name(Qcow2State *s, char **ret,
-                                          GError **errp)
-{
-    char name[QCOW2_MAX_BACKING + 1] = "";
-    int r = 0;
-
-    if (s->hdr.backing_file_offset && s->hdr.backing_file_size) {
-        r = bdrv_co_pread(s->bs->file, s->hdr.backing_file_offset,
-                          s->hdr.backing_file_size, name, 0);
-    }
-    if (r < 0) {
-        return set_error(errp, r, "cannot read the backing file name: %s",
-                         g_strerror(-r));
-    }
-    *ret = g_strdup(name);
-    return 0;
-}
-
 /* The "backing" option: absent, or "no backing file". */
 static int take_backing_option(BdrvOptions *options, bool *ret_none,
                                GError **errp)
@@ -414,13 +396,12 @@ static int coroutine_fn open_backing(Qcow2State *s, BdrvOptions *options,
                                      unsigned flags, GError **errp)
 {
     BdrvOptions *sub = NULL;
-    g_autofree char *name = NULL;
+    const char *name = s->ext.backing_file ? s->ext.backing_file : "";
     g_autofree char *path = NULL;
     bool none = false, located;
     int ret;
 
     ret = take_backing_option(options, &none, errp);
-    ret = ret < 0 ? ret : read_backing_name(s, &name, errp);
     if (ret < 0 || none || (flags & BDRV_O_NO_BACKING)) {
         return ret;
     }

@@ -49,7 +49,10 @@
 #define QCOW2_MAX_SNAPTABLE    (64u * 1024 * 1024)
 #define QCOW2_MAX_EXTRA        1024
 #define QCOW2_MAX_BACKING      1023
+#define QCOW2_MAX_BACKING_FMT  15
 #define QCOW2_MAX_CHAIN        200
+#define QCOW2_V2_LENGTH        72
+#define QCOW2_V3_LENGTH        112
 #define QCOW2_MAX_HOST_OFFSET  (1ULL << 56)
 
 /* incompatible_features */
@@ -95,14 +98,19 @@ typedef struct Qcow2Header {
     uint8_t compression_type;
 } Qcow2Header;
 
-/* What the header extensions say; strings are NULL when absent. */
+/* What else cluster 0 says; strings are NULL when absent. */
 typedef struct Qcow2Extensions {
+    char *backing_file;
     char *backing_format;
+    char *data_file_name;
+    uint64_t crypto_offset;
+    uint64_t crypto_length;
     bool has_bitmaps;
     uint32_t nb_bitmaps;
     uint64_t bitmap_directory_offset;
     uint64_t bitmap_directory_size;
     GHashTable *feature_names; /* word << 8 | bit -> char * */
+    GByteArray *unknown;       /* whole records as they are on disk */
 } Qcow2Extensions;
 
 /*
@@ -115,22 +123,34 @@ int qcow2_header_decode(const uint8_t *buf, size_t len, Qcow2Header *ret,
 /* Write the fixed fields over the first 72 or 112 bytes of @buf. A v3 field
  * that header_length does not cover is left alone. */
 void qcow2_header_encode(const Qcow2Header *h, uint8_t *buf);
+
+/* ---- extensions.c ---- */
+
 /*
- * Decode the extensions from the first cluster, of which @buf has all bytes up
- * to @len. Returns 0 or -EINVAL, *@ret untouched.
+ * Decode extensions and backing file name from the first cluster, of which
+ * @buf has all bytes up to @len. Returns 0 or -EINVAL, *@ret untouched.
  */
 int qcow2_extensions_decode(const uint8_t *buf, size_t len,
                             const Qcow2Header *h, Qcow2Extensions *ret,
                             GError **errp);
 void qcow2_extensions_cleanup(Qcow2Extensions *ext);
+
+typedef struct Qcow2HeaderForm {
+    bool feature_names;     /* have the table, where there is room for one */
+    uint64_t name_offset;   /* of the backing file name; 0: right behind */
+    const uint8_t *old;     /* bytes behind the fields come from here, up to
+                               header_length; NULL: there are none */
+} Qcow2HeaderForm;
+
 /*
- * Append the header of a new image to @buf: fixed fields, extensions, backing
- * name. Sets h->header_length and the backing fields.
+ * Make @buf all of cluster 0 that is in use: fixed fields, extensions, backing
+ * file name. Sets h->header_length and the backing fields. *@ret_ext
+ * (may be NULL): where the extensions end, from the start of the cluster.
  * Returns 0, or -ENOSPC when it does not fit a cluster.
  */
-int qcow2_header_build(Qcow2Header *h, const char *backing_file,
-                       const char *backing_format, GByteArray *buf,
-                       GError **errp);
+int qcow2_header_build(Qcow2Header *h, const Qcow2Extensions *ext,
+                       const Qcow2HeaderForm *form, GByteArray *buf,
+                       uint64_t *ret_ext, GError **errp);
 
 /* ---- state ---- */
 
@@ -210,7 +230,7 @@ struct Qcow2State {
 
     /* lock */
     Qcow2Header hdr;            /* as on disk */
-    uint8_t hdr_sector[QCOW2_SECTOR];
+    uint8_t hdr_sector[QCOW2_SECTOR]; /* sector 0 as on disk */
     bool corrupt;               /* R7: no more writes */
     char *corrupt_reason;
     Qcow2Table l1;
@@ -345,6 +365,14 @@ int coroutine_fn qcow2_table_write_new(Qcow2State *s, uint64_t offset,
  */
 int coroutine_fn qcow2_header_update(Qcow2State *s, const Qcow2Header *h)
     REQUIRES(s->lock);
+/*
+ * Make cluster 0 say what s->hdr and s->ext say, durably; see hdrwrite.c for
+ * what a power cut can leave. Everything they point at must be durable already
+ * (R4). Unknown extensions and header bytes stay. Returns 0; -ENOSPC when it
+ * does not fit cluster 0, or -errno: then the disk is as it was and s->hdr
+ * again as on disk (s->ext is the caller's to put back).
+ */
+int coroutine_fn qcow2_header_rewrite(Qcow2State *s) REQUIRES(s->lock);
 /* Write refcount blocks, then (R4) the table sectors that point at new ones. */
 int coroutine_fn qcow2_write_refcounts(Qcow2State *s) REQUIRES(s->lock);
 /* R1, R2: make data and refcounts durable if the map waits for that. */
