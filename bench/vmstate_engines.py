@@ -259,14 +259,3 @@ def warm(path):
     with open(path, 'rb') as image:
         while image.read(8 * MIB):
             pass
-
-
-def drop_caches():
-    """True when the page cache is now cold; needs root."""
-    os.sync()
-    try:
-        with open('/proc/sys/vm/drop_caches', 'w', encoding='ascii') as knob:
-            knob.write('3\n')
-    except OSError:
-        return False
-    return True
