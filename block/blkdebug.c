@@ -362,9 +362,11 @@ static int coroutine_fn blkdebug_co_flush_to_os(BlockDriverState *bs)
 }
 
 static int coroutine_fn blkdebug_co_truncate(BlockDriverState *bs,
-                                             uint64_t size, GError **errp)
+                                             uint64_t size,
+                                             BdrvPrealloc prealloc,
+                                             GError **errp)
 {
-    return bdrv_co_truncate(bs->file, size, errp);
+    return bdrv_co_truncate(bs->file, size, prealloc, errp);
 }
 
 static int coroutine_fn blkdebug_co_block_status(BlockDriverState *bs,

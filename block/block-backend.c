@@ -259,7 +259,7 @@ int no_coroutine_fn blk_flush(BlockBackend *blk)
 /* --- Length and block status --- */
 
 int coroutine_fn blk_co_truncate(BlockBackend *blk, uint64_t size,
-                                 GError **errp)
+                                 BdrvPrealloc prealloc, GError **errp)
 {
     BlockDriverState *bs = blk->root->bs;
     int ret;
@@ -268,7 +268,7 @@ int coroutine_fn blk_co_truncate(BlockBackend *blk, uint64_t size,
     blk_co_begin(blk, NULL);
     blk_end(blk);
     bdrv_co_exclusive_begin(bs);
-    ret = bdrv_co_truncate(blk->root, size, errp);
+    ret = bdrv_co_truncate(blk->root, size, prealloc, errp);
     bdrv_co_exclusive_end(bs);
     return ret;
 }
@@ -350,6 +350,7 @@ int no_coroutine_fn blk_close(BlockBackend *blk)
 typedef struct LengthArgs {
     BlockBackend *blk;
     uint64_t size;
+    BdrvPrealloc prealloc;
     GError **errp;
 } LengthArgs;
 
@@ -357,13 +358,13 @@ static int coroutine_fn truncate_entry(void *opaque)
 {
     LengthArgs *a = opaque;
 
-    return blk_co_truncate(a->blk, a->size, a->errp);
+    return blk_co_truncate(a->blk, a->size, a->prealloc, a->errp);
 }
 
 int no_coroutine_fn blk_truncate(BlockBackend *blk, uint64_t size,
-                                 GError **errp)
+                                 BdrvPrealloc prealloc, GError **errp)
 {
-    LengthArgs a = { blk, size, errp };
+    LengthArgs a = { blk, size, prealloc, errp };
 
     return aio_run_blocking(blk->ctx, truncate_entry, &a);
 }

@@ -272,7 +272,10 @@ static unsigned child_flags(const BlockDriverState *parent,
     case BDRV_CHILD_FILTERED:
         return flags | BDRV_O_PROTOCOL;
     default:
-        return flags & ~(BDRV_O_RDWR | BDRV_O_CHECK);
+        if (role != BDRV_CHILD_BACKING || !(flags & BDRV_O_BACKING_RDWR)) {
+            flags &= ~BDRV_O_RDWR;
+        }
+        return flags & ~(BDRV_O_BACKING_RDWR | BDRV_O_CHECK);
     }
 }
 

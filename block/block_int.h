@@ -155,8 +155,9 @@ struct BlockDriver {
     int coroutine_fn (*co_flush_to_os)(BlockDriverState *bs);
     /* Make what this node has on its own storage durable (protocols). */
     int coroutine_fn (*co_flush_to_disk)(BlockDriverState *bs);
+    /* -ENOTSUP for a mode of preallocation that the driver has not. */
     int coroutine_fn (*co_truncate)(BlockDriverState *bs, uint64_t size,
-                                    GError **errp);
+                                    BdrvPrealloc prealloc, GError **errp);
     /* Called after co_open and co_truncate; absent: the driver sets
      * bs->total_bytes itself. Bytes or -errno. */
     int64_t coroutine_fn (*co_getlength)(BlockDriverState *bs);
@@ -166,6 +167,19 @@ struct BlockDriver {
                                         uint64_t bytes, uint64_t *ret_bytes,
                                         uint64_t *ret_map);
     int coroutine_fn (*co_get_info)(BlockDriverState *bs, BdrvInfo *ret);
+
+    /* Maintenance: as the blk_co_ functions, with the tree held exclusively.
+     * co_amend and co_measure take the options they know. */
+    int coroutine_fn (*co_amend)(BlockDriverState *bs, BdrvOptions *opts,
+                                 bool force, BdrvProgressFunc *progress,
+                                 void *opaque, GError **errp);
+    int coroutine_fn (*co_measure)(BdrvOptions *opts, BlockDriverState *src,
+                                   BdrvMeasure *ret, GError **errp);
+    int coroutine_fn (*co_change_backing_file)(BlockDriverState *bs,
+                                               const char *file,
+                                               const char *fmt,
+                                               GError **errp);
+    int coroutine_fn (*co_make_empty)(BlockDriverState *bs, GError **errp);
 
     /* Called with the tree held exclusively, except list. See snapshot.h. */
     int coroutine_fn (*co_snapshot_create)(BlockDriverState *bs,
@@ -282,7 +296,7 @@ int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, uint64_t offset,
                                   uint64_t bytes);
 int coroutine_fn bdrv_co_flush(BlockDriverState *bs);
 int coroutine_fn bdrv_co_truncate(BdrvChild *child, uint64_t size,
-                                  GError **errp);
+                                  BdrvPrealloc prealloc, GError **errp);
 int64_t coroutine_fn bdrv_co_getlength(BlockDriverState *bs);
 /* This node only; blk_co_block_status() follows backing. */
 int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, uint64_t offset,

@@ -460,11 +460,60 @@ static int coroutine_fn file_co_pdiscard(BlockDriverState *bs,
     return punch_hole(bs->opaque, offset, bytes);
 }
 
+/* Write zeroes over [@from, @to). */
+static int coroutine_fn write_full(int fd, uint64_t from, uint64_t to)
+{
+    FileState s = { .fd = fd };
+    uint8_t *buf = blk_try_memalign(PREALLOC_STEP);
+    int ret = buf ? 0 : -ENOMEM;
+
+    if (buf) {
+        memset(buf, 0, PREALLOC_STEP);
+    }
+    for (uint64_t pos = from; pos < to && ret == 0; pos += PREALLOC_STEP) {
+        uint64_t n = MIN(to - pos, PREALLOC_STEP);
+        QEMUIOVector qiov;
+        int64_t done;
+
+        qemu_iovec_init_buf(&qiov, buf, n);
+        done = transfer_all(&s, aio_co_pwritev, pos, &qiov, hint(&s, n));
+        ret = done < 0 ? done : (uint64_t)done < n ? -ENOSPC : 0;
+    }
+    free(buf);
+    return ret ? ret : aio_co_fdatasync(fd);
+}
+
+/* Give [@from, @to) behind the old end its space. */
+static int coroutine_fn preallocate(FileState *s, uint32_t align,
+                                    uint64_t from, uint64_t to,
+                                    BdrvPrealloc prealloc)
+{
+    int ret;
+
+    if (prealloc == BDRV_PREALLOC_OFF || from >= to) {
+        return 0;
+    }
+    ret = aio_co_fallocate(s->fd, 0, from, to - from);
+    if (ret < 0 && prealloc == BDRV_PREALLOC_FULL && is_unsupported(ret)) {
+        ret = 0; /* writing does it as well */
+    }
+    if (ret == 0 && prealloc == BDRV_PREALLOC_FULL) {
+        ret = write_full(s->fd, ROUND_UP(from, align), ROUND_DOWN(to, align));
+    }
+    return ret;
+}
+
 static int coroutine_fn file_co_truncate(BlockDriverState *bs, uint64_t size,
-                                         GError **errp)
+                                         BdrvPrealloc prealloc, GError **errp)
 {
     FileState *s = bs->opaque;
+    uint64_t old = bs->total_bytes;
     int ret;
+
+    if (prealloc == BDRV_PREALLOC_METADATA) {
+        return set_error(errp, -ENOTSUP, "'%s' has no metadata to "
+                         "preallocate", bs->filename);
+    }
 
     if (s->is_device) {
         if (size == bs->total_bytes) {
@@ -476,7 +525,12 @@ static int coroutine_fn file_co_truncate(BlockDriverState *bs, uint64_t size,
     ret = aio_co_ftruncate(s->fd, size);
     if (ret == 0) {
         s->grow.end = 0;
-    } else {
+        ret = preallocate(s, bs->request_alignment, old, size, prealloc);
+        if (ret < 0) {
+            (void)aio_co_ftruncate(s->fd, old);
+        }
+    }
+    if (ret < 0) {
         set_error(errp, ret, "cannot resize '%s': %s", bs->filename,
                   g_strerror(-ret));
     }
@@ -530,50 +584,22 @@ static int coroutine_fn file_co_block_status(BlockDriverState *bs,
 
 /* --- Creating --- */
 
-typedef enum { PREALLOC_OFF, PREALLOC_FALLOC, PREALLOC_FULL } Prealloc;
-
-static int take_prealloc(BdrvOptions *options, Prealloc *ret, GError **errp)
+static int take_prealloc(BdrvOptions *options, BdrvPrealloc *ret,
+                         GError **errp)
 {
     g_autofree char *text = bdrv_options_take(options, "preallocation");
+    int r = bdrv_prealloc_parse(text, ret, errp);
 
-    if (!text || strcmp(text, "off") == 0) {
-        *ret = PREALLOC_OFF;
-    } else if (strcmp(text, "falloc") == 0) {
-        *ret = PREALLOC_FALLOC;
-    } else if (strcmp(text, "full") == 0) {
-        *ret = PREALLOC_FULL;
-    } else {
-        return set_error(errp, -EINVAL, "option preallocation: '%s' is not "
-                         "off, falloc or full", text);
+    if (r == 0 && *ret == BDRV_PREALLOC_METADATA) {
+        r = set_error(errp, -EINVAL, "option preallocation: '%s' is not "
+                      "off, falloc or full", text);
     }
-    return 0;
-}
-
-static int coroutine_fn write_full(int fd, uint64_t size)
-{
-    FileState s = { .fd = fd };
-    uint8_t *buf = blk_try_memalign(PREALLOC_STEP);
-    int ret = buf ? 0 : -ENOMEM;
-
-    if (buf) {
-        memset(buf, 0, PREALLOC_STEP);
-    }
-    for (uint64_t pos = 0; pos < size && ret == 0; pos += PREALLOC_STEP) {
-        uint64_t n = MIN(size - pos, PREALLOC_STEP);
-        QEMUIOVector qiov;
-        int64_t done;
-
-        qemu_iovec_init_buf(&qiov, buf, n);
-        done = transfer_all(&s, aio_co_pwritev, pos, &qiov, hint(&s, n));
-        ret = done < 0 ? done : (uint64_t)done < n ? -ENOSPC : 0;
-    }
-    free(buf);
-    return ret ? ret : aio_co_fdatasync(fd);
+    return r;
 }
 
 /* Empty the file behind @fd and give it @size bytes. */
 static int coroutine_fn fill_new_file(int fd, uint64_t size,
-                                      Prealloc prealloc)
+                                      BdrvPrealloc prealloc)
 {
     int ret = aio_co_ftruncate(fd, 0);
 
@@ -584,10 +610,10 @@ static int coroutine_fn fill_new_file(int fd, uint64_t size,
         return ret;
     }
     switch (prealloc) {
-    case PREALLOC_FALLOC:
+    case BDRV_PREALLOC_FALLOC:
         return aio_co_fallocate(fd, 0, 0, size);
-    case PREALLOC_FULL:
-        return write_full(fd, size);
+    case BDRV_PREALLOC_FULL:
+        return write_full(fd, 0, size);
     default:
         return 0;
     }
@@ -616,7 +642,7 @@ static int open_for_create(const char *filename, bool *ret_new,
 
 /* The locks are taken before the file is emptied: somebody may use it. */
 static int coroutine_fn create_locked(int fd, const char *filename,
-                                      uint64_t size, Prealloc prealloc,
+                                      uint64_t size, BdrvPrealloc prealloc,
                                       GError **errp)
 {
     bool is_device;
@@ -640,7 +666,7 @@ static int coroutine_fn file_co_create(const char *filename,
                                        BdrvOptions *options, GError **errp)
 {
     uint64_t size;
-    Prealloc prealloc = PREALLOC_OFF;
+    BdrvPrealloc prealloc = BDRV_PREALLOC_OFF;
     bool new = false;
     int fd, ret;
 

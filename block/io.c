@@ -613,7 +613,7 @@ int64_t coroutine_fn bdrv_co_getlength(BlockDriverState *bs)
 }
 
 int coroutine_fn bdrv_co_truncate(BdrvChild *child, uint64_t size,
-                                  GError **errp)
+                                  BdrvPrealloc prealloc, GError **errp)
 {
     BlockDriverState *bs = child->bs;
     BdrvTrackedRequest req;
@@ -634,7 +634,7 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *child, uint64_t size,
     start = ROUND_DOWN(MIN(size, bs->total_bytes), bs->request_alignment);
     bdrv_co_tracked_begin(&req, bs, BDRV_TRACKED_TRUNCATE, start,
                           BDRV_MAX_LENGTH - start + 1, true);
-    ret = bs->drv->co_truncate(bs, size, errp);
+    ret = bs->drv->co_truncate(bs, size, prealloc, errp);
     assert(ret <= 0);
     bs->write_gen++;
     if (ret == 0) {

@@ -87,7 +87,7 @@ static int coroutine_fn raw_co_pdiscard(BlockDriverState *bs, uint64_t offset,
 }
 
 static int coroutine_fn raw_co_truncate(BlockDriverState *bs, uint64_t size,
-                                        GError **errp)
+                                        BdrvPrealloc prealloc, GError **errp)
 {
     RawState *s = bs->opaque;
 
@@ -98,7 +98,7 @@ static int coroutine_fn raw_co_truncate(BlockDriverState *bs, uint64_t size,
     if (size > BDRV_MAX_LENGTH - s->offset) {
         return set_error(errp, -EFBIG, "%s: too large", bs->filename);
     }
-    return bdrv_co_truncate(bs->file, size + s->offset, errp);
+    return bdrv_co_truncate(bs->file, size + s->offset, prealloc, errp);
 }
 
 static int coroutine_fn raw_co_block_status(BlockDriverState *bs,

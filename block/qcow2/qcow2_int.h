@@ -699,7 +699,7 @@ void qcow2_vmstate_view_reset(Qcow2State *s);
 /* ---- truncate.c, create.c ---- */
 
 int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, uint64_t size,
-                                   GError **errp);
+                                   BdrvPrealloc prealloc, GError **errp);
 int coroutine_fn qcow2_co_create(const char *filename, BdrvOptions *options,
                                  GError **errp);
 

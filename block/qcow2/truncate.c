@@ -130,7 +130,7 @@ static int check_size(const Qcow2State *s, uint64_t size, GError **errp)
 }
 
 int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, uint64_t size,
-                                   GError **errp)
+                                   BdrvPrealloc prealloc, GError **errp)
 {
     Qcow2State *s = bs->opaque;
     uint64_t old;

@@ -47,7 +47,16 @@ enum {
     BDRV_O_CHECK          = 1u << 7, /* opened to be checked or repaired */
     BDRV_O_NO_SHARE_PROBE = 1u << 8, /* take locks, do not test for others' */
     BDRV_O_PROTOCOL       = 1u << 9, /* no format is probed on top */
+    BDRV_O_BACKING_RDWR   = 1u << 10, /* so is the backing file: to commit */
 };
+
+/* What a longer node gets behind its old end. */
+typedef enum BdrvPrealloc {
+    BDRV_PREALLOC_OFF,
+    BDRV_PREALLOC_METADATA, /* tables only; formats that have some */
+    BDRV_PREALLOC_FALLOC,   /* space, without writing it */
+    BDRV_PREALLOC_FULL,     /* written zeroes */
+} BdrvPrealloc;
 
 /* Request flags. */
 enum {
@@ -146,9 +155,13 @@ int coroutine_fn blk_co_pdiscard(BlockBackend *blk, uint64_t offset,
                                  uint64_t bytes);
 /* All writes that have completed are durable when this returns 0. */
 int coroutine_fn blk_co_flush(BlockBackend *blk);
-/* Change the length to @size bytes; excludes every other request. */
+/*
+ * Change the length to @size bytes; excludes every other request. What is cut
+ * off is gone and reads as zeroes when the node grows again; nobody is asked.
+ * @prealloc is for growing; a mode that the node cannot do: -ENOTSUP.
+ */
 int coroutine_fn blk_co_truncate(BlockBackend *blk, uint64_t size,
-                                 GError **errp);
+                                 BdrvPrealloc prealloc, GError **errp);
 int64_t coroutine_fn blk_co_getlength(BlockBackend *blk);
 
 /*
@@ -178,7 +191,7 @@ int no_coroutine_fn blk_pdiscard(BlockBackend *blk, uint64_t offset,
                                  uint64_t bytes);
 int no_coroutine_fn blk_flush(BlockBackend *blk);
 int no_coroutine_fn blk_truncate(BlockBackend *blk, uint64_t size,
-                                 GError **errp);
+                                 BdrvPrealloc prealloc, GError **errp);
 int64_t no_coroutine_fn blk_getlength(BlockBackend *blk);
 int no_coroutine_fn blk_block_status(BlockBackend *blk, uint64_t offset,
                                      uint64_t bytes, uint64_t *ret_bytes,
@@ -189,6 +202,85 @@ int no_coroutine_fn blk_block_status(BlockBackend *blk, uint64_t offset,
  * aligned for any O_DIRECT file. NULL when there is none. Free with free().
  */
 void *blk_try_memalign(size_t bytes);
+
+/*
+ * --- Maintenance ---
+ *
+ * Each excludes every other request and is -ENOTSUP, by name, for formats that
+ * have nothing of the kind. Blocking forms are below.
+ */
+
+/* "off", "metadata", "falloc", "full"; NULL is off. 0 or -EINVAL. */
+int bdrv_prealloc_parse(const char *text, BdrvPrealloc *ret, GError **errp);
+
+/* @done of @total units of work. */
+typedef void BdrvProgressFunc(uint64_t done, uint64_t total, void *opaque);
+
+/*
+ * Change what an image was created with. @opts (consumed) holds options of
+ * create; what the format cannot change is refused by name before anything
+ * changes. @force: also when that loses something which other programs want
+ * to keep. @progress may be NULL.
+ */
+int coroutine_fn blk_co_amend(BlockBackend *blk, BdrvOptions *opts,
+                              bool force, BdrvProgressFunc *progress,
+                              void *opaque, GError **errp);
+int no_coroutine_fn blk_amend(BlockBackend *blk, BdrvOptions *opts,
+                              bool force, BdrvProgressFunc *progress,
+                              void *opaque, GError **errp);
+
+typedef struct BdrvMeasure {
+    uint64_t required;        /* bytes for what holds data now */
+    uint64_t fully_allocated; /* bytes once all was written */
+    uint64_t bitmaps;         /* more bytes, with the bitmaps of the source */
+    bool has_bitmaps;         /* source and target can have some */
+} BdrvMeasure;
+
+/*
+ * How large a file of @format would be, for a disk of option "size" or a copy
+ * of @src (NULL: none). @opts (consumed; NULL: none) as for creating it.
+ */
+int coroutine_fn bdrv_co_measure(const char *format, BdrvOptions *opts,
+                                 BlockBackend *src, BdrvMeasure *ret,
+                                 GError **errp);
+int no_coroutine_fn bdrv_measure(AioContext *ctx, const char *format,
+                                 BdrvOptions *opts, BlockBackend *src,
+                                 BdrvMeasure *ret, GError **errp);
+
+/*
+ * Make the image say that its backing file is @file (NULL: none) of format
+ * @fmt (NULL: says nothing). Neither contents nor the node that is open as
+ * backing file now change.
+ */
+int coroutine_fn blk_co_change_backing_file(BlockBackend *blk,
+                                            const char *file,
+                                            const char *fmt, GError **errp);
+int no_coroutine_fn blk_change_backing_file(BlockBackend *blk,
+                                            const char *file,
+                                            const char *fmt, GError **errp);
+
+/* Drop what the top node holds, so that its backing file shows everywhere. */
+int coroutine_fn blk_co_make_empty(BlockBackend *blk, GError **errp);
+int no_coroutine_fn blk_make_empty(BlockBackend *blk, GError **errp);
+
+typedef struct BlkCommitOptions {
+    bool drop;              /* make the top node empty afterwards */
+    unsigned workers;       /* copies at a time; 0: a default */
+    BdrvProgressFunc *progress; /* in bytes; NULL: none */
+    void *opaque;
+} BlkCommitOptions;
+
+/*
+ * Copy what the top node of @blk holds into its backing file, which must have
+ * been opened for writing (BDRV_O_BACKING_RDWR) and grows when it is shorter.
+ * @options NULL: defaults, with drop. On failure the disk reads as before.
+ */
+int coroutine_fn blk_co_commit(BlockBackend *blk,
+                               const BlkCommitOptions *options,
+                               GError **errp);
+int no_coroutine_fn blk_commit(BlockBackend *blk,
+                               const BlkCommitOptions *options,
+                               GError **errp);
 
 /*
  * --- Callbacks ---

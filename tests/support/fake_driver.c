@@ -695,7 +695,7 @@ static int coroutine_fn fake_co_flush_to_disk(BlockDriverState *bs)
 }
 
 static int coroutine_fn fake_co_truncate(BlockDriverState *bs, uint64_t size,
-                                         GError **errp)
+                                         BdrvPrealloc prealloc, GError **errp)
 {
     FakeState *s = bs->opaque;
     FakeDisk *d = s->disk;

@@ -94,7 +94,7 @@ static void test_without_rules_it_is_transparent(void **state)
     assert_int_equal(blk_pread(f->blk, 3, 4, buf), 0);
     assert_memory_equal(buf, "d\0ta", 4);
     assert_int_equal(blk_flush(f->blk), 0);
-    assert_int_equal(blk_truncate(f->blk, 100, NULL), 0);
+    assert_int_equal(blk_truncate(f->blk, 100, BDRV_PREALLOC_OFF, NULL), 0);
     assert_int_equal(f->disk->size, 100);
 }
 

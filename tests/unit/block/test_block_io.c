@@ -187,7 +187,7 @@ static void test_read_only_is_not_written(void **state)
     assert_int_equal(blk_pwrite(f->blk, 0, 1, "x"), -EROFS);
     assert_int_equal(blk_pwrite_zeroes(f->blk, 0, 1, 0), -EROFS);
     assert_int_equal(blk_pdiscard(f->blk, 0, 1), -EROFS);
-    assert_int_equal(blk_truncate(f->blk, 1, NULL), -EROFS);
+    assert_int_equal(blk_truncate(f->blk, 1, BDRV_PREALLOC_OFF, NULL), -EROFS);
     assert_int_equal(blk_flush(f->blk), 0);
     assert_int_equal(fake_count(f->disk, FAKE_ANY), 0);
 }
@@ -583,17 +583,17 @@ static void test_truncate_waits_for_requests_and_holds_new_ones(void **state)
     start(&a, f, BLK_OP_WRITE, 0, buf, 512);
     TEST_WAIT_UNTIL(fake_nb_held(f->disk) == 1);
     fake_release_all(f->disk);
-    assert_int_equal(blk_truncate(f->blk, 1024, NULL), 0);
+    assert_int_equal(blk_truncate(f->blk, 1024, BDRV_PREALLOC_OFF, NULL), 0);
     assert_true(a.done);
     assert_int_equal(f->disk->size, 1024);
     assert_int_equal(blk_getlength(f->blk), 1024);
     start(&b, f, BLK_OP_READ, 1024, buf, 1);
     TEST_WAIT_UNTIL(b.done);
     assert_int_equal(b.ret, -EIO);
-    assert_int_equal(blk_truncate(f->blk, 4096, NULL), 0);
+    assert_int_equal(blk_truncate(f->blk, 4096, BDRV_PREALLOC_OFF, NULL), 0);
     assert_int_equal(blk_pread(f->blk, 1024, 1, buf), 0);
     assert_int_equal(buf[0], 0);
-    assert_int_equal(blk_truncate(f->blk, UINT64_MAX, NULL), -EFBIG);
+    assert_int_equal(blk_truncate(f->blk, UINT64_MAX, BDRV_PREALLOC_OFF, NULL), -EFBIG);
     assert_int_equal(blk_getlength(f->blk), 4096);
 }
 

@@ -355,8 +355,8 @@ static void test_truncate(void **state)
     struct stat st;
 
     fill_file(f, 0);
-    assert_int_equal(blk_truncate(f->blk, 1000, NULL), 0);
-    assert_int_equal(blk_truncate(f->blk, 5000, NULL), 0);
+    assert_int_equal(blk_truncate(f->blk, 1000, BDRV_PREALLOC_OFF, NULL), 0);
+    assert_int_equal(blk_truncate(f->blk, 5000, BDRV_PREALLOC_OFF, NULL), 0);
     assert_int_equal(stat(f->path, &st), 0);
     assert_int_equal(st.st_size, 5000);
     assert_false(is_zero(f, 999, 1));

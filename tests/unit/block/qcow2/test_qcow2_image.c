@@ -638,14 +638,14 @@ static void test_growing_shows_zeroes_only(void **state)
         memset(vm, 'v', sizeof(vm));
         put(blk, 90000, 100, 'x');
         assert_int_equal(q_vm_save(blk, 0, vm, sizeof(vm)), 0);
-        q_check(blk_truncate(blk, 5 << 20, &error), error);
+        q_check(blk_truncate(blk, 5 << 20, BDRV_PREALLOC_OFF, &error), error);
         assert_int_equal(blk_getlength(blk), 5 << 20);
         expect(blk, 0, 90000, 'R');
         expect(blk, 90000, 100, 'x');
         expect(blk, 100 << 10, (5 << 20) - (100 << 10), 0);
         put(blk, 4 << 20, 1000, 'y');
-        assert_int_equal(blk_truncate(blk, 1 << 20, NULL), -ENOTSUP);
-        assert_int_equal(blk_truncate(blk, (6 << 20) + 1, NULL), -EINVAL);
+        assert_int_equal(blk_truncate(blk, 1 << 20, BDRV_PREALLOC_OFF, NULL), -ENOTSUP);
+        assert_int_equal(blk_truncate(blk, (6 << 20) + 1, BDRV_PREALLOC_OFF, NULL), -EINVAL);
         q_close(blk);
         q_qemu_check(path);
         blk = q_open(path, NULL, 0);
@@ -760,7 +760,7 @@ static void test_disk_size_follows_the_applied_snapshot(void **state)
     blk = q_open(path, NULL, BDRV_O_RDWR);
     put(blk, 0, 1 << 20, 's');
     assert_int_equal(q_snap_create(blk, "small", 0), 0);
-    assert_int_equal(blk_truncate(blk, 9 << 20, NULL), 0);
+    assert_int_equal(blk_truncate(blk, 9 << 20, BDRV_PREALLOC_OFF, NULL), 0);
     put(blk, 8 << 20, 1 << 20, 'l');
     assert_int_equal(q_snap_create(blk, "large", 0), 0);
     assert_int_equal(q_snap_goto(blk, "small"), 0);
