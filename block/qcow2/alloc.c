@@ -87,9 +87,6 @@ static int coroutine_fn write_place(Qcow2State *s, Qcow2Write *w)
     uint64_t nb = (r->end - r->start) >> s->cluster_bits;
     int ret;
 
-    if (w->old.type == QCOW2_CLUSTER_COMPRESSED) {
-        return -ENOTSUP;
-    }
     w->host_offset = w->old.host_offset - (w->guest_offset - r->start);
     if (w->link) {
         ret = qcow2_ensure_l2(s, w->guest_offset);
@@ -239,7 +236,8 @@ static int coroutine_fn write_link(Qcow2State *s, Qcow2Write *w)
         Qcow2Entry old = qcow2_entry_get(s, e->data, index + i);
         uint64_t host = w->host_offset + (i << s->cluster_bits);
 
-        if (host != (old.desc & QCOW2_OFFSET_MASK)) {
+        if ((old.desc & QCOW2_COMPRESSED) ||
+            host != (old.desc & QCOW2_OFFSET_MASK)) {
             qcow2_free_entry(s, old.desc, false); /* R3 */
         }
         qcow2_entry_put(s, e->data, index + i,

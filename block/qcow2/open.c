@@ -65,6 +65,10 @@ static int check_incompatible(Qcow2State *s, unsigned flags, GError **errp)
                          "supported", s->hdr.crypt_method == 1 ? "AES"
                                                                : "LUKS");
     }
+    if (!qcow2_codec_has(s->hdr.compression_type)) {
+        return set_error(errp, -ENOTSUP, "this build cannot read zstd "
+                         "clusters");
+    }
     if (!wants_write(s) || (flags & BDRV_O_CHECK)) {
         return 0;
     }
@@ -436,6 +440,7 @@ static void free_state(Qcow2State *s)
 {
     qcow2_cache_free(s->l2_cache);
     qcow2_cache_free(s->refblock_cache);
+    qcow2_decoded_free(s->decoded);
     qcow2_table_cleanup(&s->l1);
     qcow2_table_cleanup(&s->reftable);
     qcow2_vmstate_view_reset(s);
@@ -467,6 +472,7 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, BdrvOptions *options,
     ret = load_header(s, flags, errp);
     if (ret == 0) {
         set_geometry(s);
+        s->decoded = qcow2_decoded_new(s);
         ret = take_options(s, options, errp);
     }
     ret = ret < 0 ? ret : load_tables(s, errp);

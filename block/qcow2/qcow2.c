@@ -4,7 +4,7 @@
  * writeback.c; what changes the whole map holds it exclusively (K4) and is in
  * snapshot.c, vmstate.c and truncate.c.
  *
- * Compressed clusters are not read or written: -ENOTSUP.
+ * Compressed clusters are read and not written.
  */
 #include "qcow2_int.h"
 

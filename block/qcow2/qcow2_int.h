@@ -156,6 +156,7 @@ int qcow2_header_build(Qcow2Header *h, const Qcow2Extensions *ext,
 
 typedef struct Qcow2State Qcow2State;
 typedef struct Qcow2Cache Qcow2Cache;
+typedef struct Qcow2DecodedCache Qcow2DecodedCache;
 
 /* The L1 or the refcount table: fully in memory, written by sectors. */
 typedef struct Qcow2Table {
@@ -224,6 +225,8 @@ struct Qcow2State {
     bool overlap_cached;
     Qcow2Extensions ext;
     unsigned backing_depth;     /* backing file edges above this node */
+
+    Qcow2DecodedCache *decoded; /* compress.c */
 
     CoRwlock map_lock;
     CoMutex lock;
@@ -589,6 +592,42 @@ int coroutine_fn qcow2_data_pwritev(Qcow2State *s, uint64_t host_offset,
                                     uint64_t bytes, QEMUIOVector *qiov,
                                     size_t qiov_offset)
     EXCLUDES(s->lock);
+
+/* ---- codec.c: streams as bytes; any thread ---- */
+
+/* As compression_type in the header. */
+typedef enum Qcow2Codec {
+    QCOW2_CODEC_DEFLATE,
+    QCOW2_CODEC_ZSTD,
+} Qcow2Codec;
+
+/* Is it in this build? */
+bool qcow2_codec_has(Qcow2Codec codec);
+/* Exactly @out_len bytes from a stream that has them or more. Returns 0, -EIO
+ * for one that has not, -ENOMEM, -ENOTSUP. */
+int qcow2_codec_decode(Qcow2Codec codec, const uint8_t *in, size_t in_len,
+                       uint8_t *out, size_t out_len);
+/* Returns the length of the stream, -ENOSPC when it is longer than @out_len,
+ * -ENOMEM, -ENOTSUP. */
+ssize_t qcow2_codec_encode(Qcow2Codec codec, const uint8_t *in, size_t in_len,
+                           uint8_t *out, size_t out_len);
+
+/* ---- compress.c ---- */
+
+/* Guest bytes inside one compressed cluster that nothing can change
+ * meanwhile. -EIO: no stream of a cluster is there. */
+int coroutine_fn qcow2_read_compressed(Qcow2State *s, const Qcow2Mapping *m,
+                                       uint64_t guest_offset, uint64_t bytes,
+                                       QEMUIOVector *qiov,
+                                       size_t qiov_offset)
+    EXCLUDES(s->lock);
+Qcow2DecodedCache *qcow2_decoded_new(const Qcow2State *s);
+/* Nobody reads. NULL: nothing. */
+void qcow2_decoded_free(Qcow2DecodedCache *c);
+/* New streams come to these host bytes. */
+void qcow2_decoded_drop(Qcow2State *s, uint64_t offset, uint64_t bytes);
+/* Give the memory back. */
+void qcow2_decoded_shrink(Qcow2State *s);
 
 /* ---- read.c, alloc.c ---- */
 

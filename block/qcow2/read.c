@@ -91,7 +91,8 @@ int coroutine_fn qcow2_read_mapping(Qcow2State *s, uint64_t guest_offset,
         qemu_iovec_memset(qiov, qiov_offset, 0, bytes);
         return 0;
     case QCOW2_CLUSTER_COMPRESSED:
-        return -ENOTSUP;
+        return qcow2_read_compressed(s, m, guest_offset, bytes, qiov,
+                                     qiov_offset);
     case QCOW2_CLUSTER_NORMAL:
         break;
     }
