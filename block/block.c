@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "block/block_int.h"
+#include "block/dirty-bitmap_int.h"
 #include "util/coroutine.h"
 
 #define PROBE_BYTES 2048
@@ -127,6 +128,7 @@ static BlockDriverState *node_new(unsigned flags)
     co_queue_init(&bs->drain_waiters);
     co_queue_init(&bs->flush_queue);
     co_mutex_init(&bs->exclusive_lock);
+    co_mutex_init(&bs->bitmaps_lock);
     return bs;
 }
 
@@ -135,6 +137,9 @@ static void node_free(BlockDriverState *bs)
     assert(bs->in_flight == 0 && g_queue_is_empty(&bs->tracked));
     assert(!bs->children && !bs->vmstate);
     co_mutex_destroy(&bs->exclusive_lock);
+    co_mutex_destroy(&bs->bitmaps_lock);
+    bdrv_bitmaps_free(bs);
+    g_free(bs->bitmaps_unusable);
     g_free(bs->opaque);
     g_free(bs->filename);
     g_free(bs);

@@ -39,6 +39,8 @@ struct BdrvChild {
 
 /* --- Requests in flight on one node --- */
 
+typedef struct BdrvDirtyBitmap BdrvDirtyBitmap;
+
 typedef enum BdrvRequestType {
     BDRV_TRACKED_READ,
     BDRV_TRACKED_WRITE,
@@ -88,6 +90,12 @@ struct BlockDriverState {
     bool growable;                    /* a write past the end extends it */
 
     struct BdrvVmstate *vmstate;      /* owned by vmstate.c; NULL at close */
+
+    /* Owned by dirty-bitmap.c. */
+    GPtrArray *dirty_bitmaps;         /* BdrvDirtyBitmap; NULL: none */
+    CoMutex bitmaps_lock;             /* operations, see there */
+    char *bitmaps_unusable;           /* set by the driver: why the bitmaps in
+                                         the image cannot be used, or NULL */
 
     /* Owned by io.c. */
     unsigned in_flight;
@@ -206,6 +214,13 @@ struct BlockDriver {
                                           uint64_t *ret_size, GError **errp);
     /* Drop vmstate from the active layer and free its clusters. */
     int coroutine_fn (*co_vmstate_discard)(BlockDriverState *bs);
+
+    /* Could a new persistent bitmap @name be stored? 0 or -errno. */
+    int (*bitmap_can_store)(BlockDriverState *bs, const char *name,
+                            GError **errp);
+    /* Add what is in the image to @bm->bits; @bm->stored is set. */
+    int coroutine_fn (*co_bitmap_load)(BlockDriverState *bs,
+                                       BdrvDirtyBitmap *bm, GError **errp);
 
     /* May yield: a suspended request stays here. */
     void coroutine_fn (*debug_event)(BlockDriverState *bs,

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "block/block_int.h"
+#include "block/dirty-bitmap_int.h"
 
 #define BOUNCE_MAX ((uint64_t)1024 * 1024)
 #define BOUNCE_ALIGN BDRV_MAX_MEM_ALIGNMENT
@@ -319,7 +320,8 @@ static void coroutine_fn write_begin(BdrvTrackedRequest *req,
                           !range_is_aligned(bs, offset, bytes));
 }
 
-/* A failed write may have changed something too: it counts for flush. */
+/* A failed write may have changed something too: it counts for flush and for
+ * dirty bitmaps. */
 static void write_end(BdrvTrackedRequest *req, int ret)
 {
     BlockDriverState *bs = req->bs;
@@ -328,7 +330,9 @@ static void write_end(BdrvTrackedRequest *req, int ret)
     if (ret == 0 && req->offset + req->bytes > bs->total_bytes &&
         bs->growable) {
         bs->total_bytes = req->offset + req->bytes;
+        bdrv_bitmaps_resize(bs, bs->total_bytes);
     }
+    bdrv_bitmaps_track(bs, req->offset, req->bytes);
     bdrv_co_tracked_end(req);
 }
 
@@ -515,6 +519,7 @@ int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, uint64_t offset,
     ret = bs->drv->co_pdiscard(bs, start, end - start);
     assert(ret <= 0);
     bs->write_gen++;
+    bdrv_bitmaps_track(bs, start, end - start);
     bdrv_co_tracked_end(&req);
     return ret == -ENOTSUP ? 0 : ret;
 }
@@ -618,8 +623,11 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *child, uint64_t size,
     BlockDriverState *bs = child->bs;
     BdrvTrackedRequest req;
     uint64_t start;
-    int ret;
+    int ret = bdrv_bitmaps_check_resize(bs, size, errp);
 
+    if (ret < 0) {
+        return ret;
+    }
     if (size > BDRV_MAX_LENGTH) {
         return set_error(errp, -EFBIG, "%s: %" G_GUINT64_FORMAT " bytes are "
                          "more than any image can have", bs->filename, size);
@@ -637,9 +645,13 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *child, uint64_t size,
     ret = bs->drv->co_truncate(bs, size, prealloc, errp);
     assert(ret <= 0);
     bs->write_gen++;
-    if (ret == 0) {
+    if (ret < 0) {
+        /* What was to be cut off may be gone. */
+        bdrv_bitmaps_track(bs, start, BDRV_MAX_LENGTH - start);
+    } else {
         bs->total_bytes = size;
         ret = bdrv_co_refresh_length(bs);
+        bdrv_bitmaps_resize(bs, bs->total_bytes);
         if (ret < 0) {
             set_error(errp, ret, "%s: cannot read the new size: %s",
                       bs->filename, g_strerror(-ret));

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "block/block_int.h"
+#include "block/dirty-bitmap_int.h"
 
 BdrvSnapshotInfo *bdrv_snapshot_info_new(void)
 {
@@ -152,6 +153,7 @@ int coroutine_fn bdrv_co_snapshot_goto(BlockDriverState *bs,
         return not_supported(bs, errp);
     }
     ret = check_writable(bs, errp);
+    ret = ret < 0 ? ret : bdrv_bitmaps_check_resize(bs, 0, errp);
     if (ret < 0) {
         return ret;
     }
@@ -159,6 +161,10 @@ int coroutine_fn bdrv_co_snapshot_goto(BlockDriverState *bs,
     ret = bs->drv->co_snapshot_goto(bs, id_or_name, errp);
     /* It may have been applied and have failed after that. */
     lengths = refresh_lengths(bs);
+    if (ret != -ENOENT) {
+        bdrv_bitmaps_resize(bs, bs->total_bytes);
+        bdrv_bitmaps_track(bs, 0, bs->total_bytes);
+    }
     ret = ret < 0 ? ret : lengths;
     explain(bs, "go to the snapshot", ret, errp);
     bdrv_co_exclusive_end(bs);
