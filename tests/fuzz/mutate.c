@@ -46,6 +46,19 @@ static void put_be(uint8_t *at, uint64_t value, unsigned bytes)
     }
 }
 
+/* Where something else begins: loops, and one table on top of another. */
+static uint64_t other_place(Rng *rng, const uint8_t *data, size_t bytes)
+{
+    static const unsigned pointers[] = { 8, 40, 48, 64 };
+    unsigned bits = bytes >= HEADER_BYTES ? get_be(data + 20, 4) & 31 : 9;
+    uint64_t flags = rng_below(rng, 2) ? (uint64_t)1 << 63 : 0;
+
+    if (bytes < HEADER_BYTES || rng_below(rng, 2)) {
+        return (rng_below(rng, bytes + 1) >> bits << bits) | flags;
+    }
+    return get_be(data + pointers[rng_below(rng, 4)], 8) | flags;
+}
+
 /* A number that code which forgot a check trips over. */
 static uint64_t awkward_number(Rng *rng, uint64_t now, size_t bytes)
 {
@@ -88,7 +101,9 @@ static void damage(uint8_t *data, size_t bytes, size_t start, size_t length,
     if (rng_below(rng, 4) != 0) {
         at -= (at - start) % width;
     }
-    put_be(data + at, awkward_number(rng, get_be(data + at, width), bytes),
+    put_be(data + at, width == 8 && rng_below(rng, 3) == 0
+                      ? other_place(rng, data, bytes)
+                      : awkward_number(rng, get_be(data + at, width), bytes),
            width);
 }
 
@@ -100,11 +115,46 @@ void mutate_truncate(uint8_t *data, size_t *bytes, Rng *rng)
     *bytes = rng_below(rng, limit < *bytes ? limit : *bytes);
 }
 
+/* Where header extension @type has its data, or 0. */
+static size_t extension_data(const uint8_t *data, size_t bytes, uint32_t type)
+{
+    size_t at = get_be(data + 100, 4);
+
+    while (at < bytes && bytes - at >= 8) {
+        uint64_t length = get_be(data + at + 4, 4);
+
+        if (get_be(data + at, 4) == type) {
+            return at + 8;
+        }
+        if (get_be(data + at, 4) == 0 || length > bytes - at) {
+            return 0;
+        }
+        at += 8 + ((length + 7) & ~(uint64_t)7);
+    }
+    return 0;
+}
+
+/* Start of the table that the header names; a bitmap directory is one too. */
+static uint64_t pick_table(const uint8_t *data, size_t bytes, Rng *rng)
+{
+    static const unsigned pointers[] = { 40, 48, 64 };
+    unsigned i = (unsigned)rng_below(rng, 4);
+    size_t bitmaps = 0;
+
+    if (i == 3) {
+        i = 0;
+        bitmaps = extension_data(data, bytes, 0x23852875);
+    }
+    if (bitmaps && bytes - bitmaps >= 24) {
+        return get_be(data + bitmaps + 16, 8);
+    }
+    return get_be(data + pointers[i], 8);
+}
+
 /* A range of metadata, chosen by following the header's pointers. */
 static void pick_metadata(const uint8_t *data, size_t bytes, Rng *rng,
                           size_t *ret_start, size_t *ret_length)
 {
-    static const unsigned pointers[] = { 40, 48, 64 };
     unsigned cluster_bits = (unsigned)get_be(data + 20, 4) & 31;
     size_t cluster = (size_t)1 << cluster_bits;
     uint64_t start;
@@ -114,9 +164,9 @@ static void pick_metadata(const uint8_t *data, size_t bytes, Rng *rng,
     if (rng_below(rng, 4) == 0) {
         return;
     }
-    start = get_be(data + pointers[rng_below(rng, 3)], 8);
+    start = pick_table(data, bytes, rng);
     *ret_length = 512;
-    if (start + 8 < bytes && rng_below(rng, 2)) {
+    if (start < bytes && bytes - start > 40 && rng_below(rng, 2)) {
         /* Down one level: an L2 table, a refcount block. */
         size_t entry = start + 8 * rng_below(rng, 4);
         uint64_t below = entry + 8 <= bytes
