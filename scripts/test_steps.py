@@ -300,6 +300,32 @@ def step_asan(step):
     meson_test(step, path, UNIT + HOSTILE, env=env, multiplier=5)
 
 
+def step_fuzz(step):
+    """libFuzzer targets under ASan and UBSan, a minute in all"""
+    if missing(step, 'clang', 'the fuzz targets'):
+        return
+    path = configure(step, 'fuzz', cc='clang', werror=False, options=(
+        '-Dfuzz=true', '-Db_sanitize=address,undefined', '-Db_lundef=false',
+        '-Dbench=false'))
+    status, text = step.run(['ninja', '-C', path, '-t', 'targets', 'all'])
+    targets = sorted(set(re.findall(r'^tests/fuzz/(fuzz-(?!seeds)[a-z]+):',
+                                    text, re.M)))
+    step.run(['ninja', '-C', path, '-j', JOBS, 'tests/fuzz/seeds',
+              *('tests/fuzz/' + name for name in targets)])
+    seconds = int(os.environ.get('FIRN_FUZZ_SECONDS', '60'))
+    for name in targets:
+        corpus = os.path.join(path, 'corpus', name)
+        os.makedirs(corpus, exist_ok=True)
+        status, _ = step.run(
+            [os.path.join(path, 'tests/fuzz', name), '-max_len=131072',
+             '-rss_limit_mb=1024', '-timeout=60', '-print_final_stats=1',
+             '-max_total_time=%d' % max(1, seconds // len(targets)),
+             '-artifact_prefix=' + path + '/' + name + '-', corpus,
+             os.path.join(path, 'tests/fuzz/seeds'), 'tests/fuzz/kept'],
+            timeout=seconds + 900, may_fail=True)
+        step.check(status == 0, name + ': an input is kept in build/fuzz/')
+
+
 def step_tsan(step):
     """coroutines, locks and event loops under TSan"""
     path = build(step, 'tsan', cc='gcc', werror=False, only=UTIL, options=(
@@ -407,7 +433,7 @@ def step_layers(step):
 STEPS = {
     'layers': step_layers, 'gcc': step_gcc, 'threads': step_threads,
     'seccomp': step_seccomp, 'clang': step_clang, 'asan': step_asan,
-    'tsan': step_tsan, 'valgrind': step_valgrind, 'ucontext': step_ucontext,
+    'fuzz': step_fuzz, 'tsan': step_tsan, 'valgrind': step_valgrind, 'ucontext': step_ucontext,
     'aarch64': step_aarch64, 'plants': step_plants,
 }
 QUICK = ('layers', 'gcc')
