@@ -24,7 +24,7 @@ LOGS = os.path.join(BUILD, 'logs')
 JOBS = str(max(2, os.cpu_count() or 2))
 
 UTIL = ('tests/unit/util/',)
-UNIT = ('tests/unit/',)
+UNIT = ('tests/unit/', 'tests/crash/')
 INTEGRATION = ('tests/integration/', 'examples/')
 HOSTILE = ('tests/fuzz/',)
 EVERYTHING = UNIT + INTEGRATION + HOSTILE
@@ -384,9 +384,14 @@ def read_plants():
     return rows
 
 
+def test_program(name):
+    """Path of a program of tests/plants.txt in the build directory."""
+    return os.path.normpath(os.path.join('tests/unit', name))
+
+
 def run_filtered(step, path, program, pattern):
     """Run the cases of @program that match; (exit status, cases run)."""
-    status, text = step.run([os.path.join(path, 'tests/unit', program)],
+    status, text = step.run([os.path.join(path, test_program(program))],
                             env={'FIRN_TEST_FILTER': pattern}, timeout=60,
                             may_fail=True)
     return status, len(set(re.findall(r'^\[ RUN +\] (\S+)$', text, re.M)))
@@ -396,18 +401,18 @@ def step_plants(step):
     """each planted fault is built and its test fails"""
     rows = read_plants()
     known = subprocess.run(
-        ['sed', '-n', r"s/^ *.\(S[0-9]_[A-Z0-9_]*\).,$/\1/p",
+        ['sed', '-n', r"s/^ *.\([SQ][0-9]*_[A-Z0-9_]*\).,$/\1/p",
          'meson_options.txt'], cwd=ROOT, check=True,
         stdout=subprocess.PIPE).stdout.decode().split()
     for plant in sorted(set(known) - {row[0] for row in rows}):
         step.fail(plant + ' has no test in tests/plants.txt')
-    targets = sorted({'tests/unit/' + row[1] for row in rows})
+    targets = sorted({test_program(row[1]) for row in rows})
     path = configure(step, 'plants', cc='gcc', werror=False,
                      options=('-Dbench=false', '-Doptimization=1'))
     for plant in ['none', *dict.fromkeys(row[0] for row in rows)]:
         step.run(['meson', 'configure', path, '-Dplant=' + plant])
         mine = [r for r in rows if plant in ('none', r[0])]
-        wanted = sorted({'tests/unit/' + r[1] for r in mine}) or targets
+        wanted = sorted({test_program(r[1]) for r in mine}) or targets
         step.run(['ninja', '-C', path, '-j', JOBS, *wanted])
         for name, program, pattern in mine:
             status, cases = run_filtered(step, path, program, pattern)

@@ -24,6 +24,7 @@
  * through vmstate.c, and would only be copied by the next create.
  */
 #include "qcow2_int.h"
+
 #include "util/plant.h"
 
 /* ---- finding ---- */
@@ -177,8 +178,9 @@ static int coroutine_fn write_table(Qcow2State *s, const GByteArray *buf,
         }
         ret = qcow2_check_overlap(s, 0, offset, buf->len);
         BLKDBG_EVENT(s->bs->file, BLKDBG_SNAPSHOT_TABLE_WRITE);
-        ret = ret < 0 ? ret : bdrv_co_pwrite(s->bs->file, offset, buf->len,
-                                             buf->data, 0);
+        if (ret == 0 && !PLANTED(Q_SNAPSHOT_HEADER_FIRST)) {
+            ret = bdrv_co_pwrite(s->bs->file, offset, buf->len, buf->data, 0);
+        }
         s->need_barrier = true;
         ret = ret < 0 ? ret : qcow2_barrier(s); /* R1, R4 */
         if (ret < 0) {
@@ -210,6 +212,9 @@ static int coroutine_fn store_table(Qcow2State *s, GPtrArray *list)
     h.nb_snapshots = list->len;
     h.snapshots_offset = offset;
     ret = qcow2_header_update(s, &h);
+    if (ret == 0 && PLANTED(Q_SNAPSHOT_HEADER_FIRST) && nb) {
+        ret = bdrv_co_pwrite(s->bs->file, offset, buf->len, buf->data, 0);
+    }
     if (ret < 0) {
         if (nb && !s->corrupt) {
             qcow2_unalloc(s, offset, nb);

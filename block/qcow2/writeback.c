@@ -17,6 +17,8 @@
  */
 #include "qcow2_int.h"
 
+#include "util/plant.h"
+
 #define SECTOR_ENTRIES (QCOW2_SECTOR / 8)
 
 /* Ranges or clusters that may wait to be freed before a flush is forced. */
@@ -232,14 +234,16 @@ int coroutine_fn qcow2_barrier(Qcow2State *s)
 {
     int ret;
 
-    if (!s->need_barrier) {
+    if (!s->need_barrier || PLANTED(Q_REFCOUNT_AFTER_L2)) {
         return 0;
     }
     ret = qcow2_write_refcounts(s); /* R1 */
     if (ret < 0) {
         return ret;
     }
-    ret = bdrv_co_flush(s->bs->file->bs); /* R1, R2, R4 */
+    if (!PLANTED(Q_NO_FLUSH_BEFORE_L2)) {
+        ret = bdrv_co_flush(s->bs->file->bs); /* R1, R2, R4 */
+    }
     if (ret < 0) {
         return ret;
     }
@@ -274,6 +278,9 @@ int coroutine_fn qcow2_flush_metadata(Qcow2State *s)
 {
     int ret;
 
+    if (PLANTED(Q_FREE_BEFORE_UNLINK)) {
+        (void)qcow2_apply_frees(s);
+    }
     ret = qcow2_write_map(s);
     if (ret < 0) {
         return ret;

@@ -15,25 +15,17 @@
 #include "qcow2_fixture.h"
 
 #include "tests/support/qcow2_checker.h"
+#include "tests/support/sector_set.h"
 
 #define SECTORS  256        /* of the guest disk */
-#define MAX_GENS 64
 #define MAX_VM   6000
 #define OPEN_FLAGS (BDRV_O_RDWR | BDRV_O_UNMAP)
-
-/* What a sector may hold: a set of generations; 0 is zeroes. Those from @sure
- * on are of writes that failed after the last one that succeeded. */
-typedef struct Sector {
-    unsigned gens[MAX_GENS];
-    unsigned nb;
-    unsigned sure;
-} Sector;
 
 typedef enum SnapState { ABSENT, PRESENT, UNSURE } SnapState;
 
 typedef struct Snap {
     SnapState state;
-    Sector disk[SECTORS];
+    SectorSet disk[SECTORS];
     uint64_t vm_size;
     uint32_t vm_seed;
 } Snap;
@@ -41,7 +33,7 @@ typedef struct Snap {
 typedef struct World {
     FakeDisk *disk;
     BlockBackend *blk;
-    Sector now[SECTORS];
+    SectorSet now[SECTORS];
     Snap snap[3];
     unsigned gen;
     char where[80];         /* for messages */
@@ -61,72 +53,31 @@ static const Config configs[] = {
     { "size=128k,cluster_size=4k,refcount_bits=2", "", 8 },
 };
 
-/* ---- sectors ---- */
-
-static void fill_sector(uint8_t *p, unsigned lba, unsigned gen)
-{
-    if (!gen) {
-        memset(p, 0, 512);
-    } else {
-        test_fill(p, 512, lba * 1000 + gen);
-    }
-}
-
-static bool sector_is(const uint8_t *p, unsigned lba, unsigned gen)
-{
-    uint8_t want[512];
-
-    fill_sector(want, lba, gen);
-    return !memcmp(p, want, 512);
-}
-
-static void add_gen(Sector *s, unsigned gen)
-{
-    assert_true(s->nb < MAX_GENS);
-    s->gens[s->nb++] = gen;
-}
-
-/* Everything that is current is durable. */
-static void settle(Sector *s)
-{
-    memmove(s->gens, s->gens + s->sure, (s->nb - s->sure) * sizeof(*s->gens));
-    s->nb -= s->sure;
-    s->sure = 0;
-}
+/* ---- what sectors may hold ---- */
 
 static void settle_all(World *w)
 {
     for (unsigned i = 0; i < SECTORS; i++) {
-        settle(&w->now[i]);
+        sector_set_flush(&w->now[i], UINT32_MAX);
     }
 }
 
-/* The write that added the last generation of these ended with @ret. */
-static int outcome(World *w, unsigned lba, unsigned n, int ret)
+/* The write of generation @gen to these ended with @ret. */
+static int outcome(World *w, unsigned lba, unsigned n, unsigned gen, int ret)
 {
     for (unsigned i = lba; ret == 0 && i < lba + n; i++) {
-        w->now[i].sure = w->now[i].nb - 1;
+        sector_set_end(&w->now[i], gen, 1);
     }
     return ret;
 }
 
-static bool sector_ok(const uint8_t *p, unsigned lba, const Sector *s)
-{
-    for (unsigned i = 0; i < s->nb; i++) {
-        if (sector_is(p, lba, s->gens[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void expect_disk(World *w, const Sector *want, const char *what)
+static void expect_disk(World *w, const SectorSet *want, const char *what)
 {
     uint8_t buf[SECTORS * 512];
 
     assert_int_equal(blk_pread(w->blk, 0, sizeof(buf), buf), 0);
     for (unsigned i = 0; i < SECTORS; i++) {
-        if (!sector_ok(buf + i * 512, i, &want[i])) {
+        if (!sector_set_has(&want[i], buf + i * 512, i)) {
             fail_msg("%s: %s: sector %u is foreign", w->where, what, i);
         }
     }
@@ -140,28 +91,29 @@ static int do_write(World *w, unsigned lba, unsigned n)
     unsigned gen = ++w->gen;
 
     for (unsigned i = 0; i < n; i++) {
-        fill_sector(buf + i * 512, lba + i, gen);
-        add_gen(&w->now[lba + i], gen);
+        sector_fill(buf + i * 512, lba + i, gen);
+        sector_set_begin(&w->now[lba + i], gen);
     }
-    return outcome(w, lba, n, blk_pwrite(w->blk, lba * 512, n * 512, buf));
+    return outcome(w, lba, n, gen,
+                   blk_pwrite(w->blk, lba * 512, n * 512, buf));
 }
 
 static int do_zero(World *w, unsigned lba, unsigned n, unsigned flags)
 {
     for (unsigned i = 0; i < n; i++) {
-        add_gen(&w->now[lba + i], 0);
+        sector_set_begin(&w->now[lba + i], 0);
     }
-    return outcome(w, lba, n, blk_pwrite_zeroes(w->blk, lba * 512, n * 512,
-                                                flags));
+    return outcome(w, lba, n, 0, blk_pwrite_zeroes(w->blk, lba * 512, n * 512,
+                                                   flags));
 }
 
 /* @lba and @n in whole clusters of 8 sectors, the largest used here. */
 static int do_discard(World *w, unsigned lba, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
-        add_gen(&w->now[lba + i], 0);
+        sector_set_begin(&w->now[lba + i], 0);
     }
-    return outcome(w, lba, n, blk_pdiscard(w->blk, lba * 512, n * 512));
+    return outcome(w, lba, n, 0, blk_pdiscard(w->blk, lba * 512, n * 512));
 }
 
 static int do_flush(World *w)
@@ -201,7 +153,7 @@ static int do_create(World *w, unsigned i, uint64_t vm_size)
     }
     memcpy(sn->disk, w->now, sizeof(sn->disk));
     for (unsigned k = 0; k < SECTORS; k++) {
-        settle(&sn->disk[k]);
+        sector_set_flush(&sn->disk[k], UINT32_MAX);
     }
     sn->state = UNSURE;
     ret = q_snap_create(w->blk, snap_name(i), vm_size);
@@ -226,7 +178,7 @@ static int do_goto(World *w, unsigned i)
             w->now[k] = sn->disk[k];
         }
         for (unsigned g = 0; g < sn->disk[k].nb && ret < 0; g++) {
-            add_gen(&w->now[k], sn->disk[k].gens[g]);
+            sector_set_begin(&w->now[k], sn->disk[k].g[g].gen);
         }
     }
     return ret;
@@ -372,7 +324,7 @@ static void reset(World *w, const Config *c, const char *base)
     memset(w->snap, 0, sizeof(w->snap));
     w->gen = 0;
     for (unsigned i = 0; i < SECTORS; i++) {
-        w->now[i].nb = 1;
+        sector_set_only(&w->now[i], 0);
     }
     fake_log_clear(w->disk);
     assert_int_equal(fake_disk_load(w->disk, base), 0);

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Power cuts under generated workloads. One run:
+ *
+ *   prepare  make an image and use it a little        crash_prepare()
+ *   record   a seeded workload, every request kept    crash_record()
+ *   judge    each crash state of each cut             crash_judge()
+ *
+ * Everything follows from the configuration and the seed, except the order in
+ * which threads compress; so a failure names both, and the cut.
+ */
+#ifndef FIRN_TESTS_CRASH_CRASH_H
+#define FIRN_TESTS_CRASH_CRASH_H
+
+#include "tests/unit/block/qcow2/qcow2_fixture.h"
+
+#include "model.h"
+#include "tests/support/record_driver.h"
+
+/* What a workload may do. */
+enum {
+    CRASH_SNAP      = 1 << 0,
+    CRASH_VM        = 1 << 1,   /* snapshots with vmstate */
+    CRASH_RESIZE    = 1 << 2,
+    CRASH_WEAK      = 1 << 3,   /* discards may do nothing */
+};
+
+typedef struct CrashConfig {
+    const char *name;
+    const char *create;         /* options of "rec:c" */
+    const char *open;
+    unsigned sectors;           /* of the guest disk */
+    unsigned cluster;           /* sectors */
+    unsigned features;
+    unsigned filler;            /* KiB written behind CRASH_SECTORS before */
+    bool backing;               /* "rec:b" lies below */
+} CrashConfig;
+
+extern const CrashConfig crash_configs[];
+extern const unsigned crash_nb_configs;
+
+typedef struct CrashCounts {
+    unsigned workloads;
+    unsigned ops[CRASH_OPS];
+    unsigned requests[RECORD_TYPES];
+    unsigned states[RECORD_MODES];
+    unsigned snapshots;         /* looked at whole, with their vmstate */
+    unsigned overwritten;       /* used after the cut, and checked again */
+    unsigned leaky;
+    unsigned peer;              /* judged by qemu-img too */
+} CrashCounts;
+
+typedef struct CrashWorld {
+    const CrashConfig *config;
+    uint32_t seed;
+    GRand *rand;                /* of the workload */
+    RecordDisk *disk;           /* the image */
+    RecordDisk *below;          /* its backing file */
+    BlockBackend *blk;
+    RecordLog *log;
+    GPtrArray *ops;             /* CrashOp */
+    GArray *events;             /* CrashEvent, while recording */
+    bool recording;
+    uint32_t gen;
+    CrashModel *live;           /* while the workload runs */
+    CrashModel *start;          /* when recording began */
+    CrashModel *model;          /* at the cut */
+    guint next_event;
+    CrashCounts *counts;
+    char where[240];            /* for messages */
+} CrashWorld;
+
+CrashWorld *crash_world_new(const CrashConfig *c, uint32_t seed,
+                            CrashCounts *counts);
+void crash_world_free(CrashWorld *w);
+void crash_prepare(CrashWorld *w);
+void crash_record(CrashWorld *w, unsigned nb_ops);
+
+/* Print the workload, then fail the test. */
+void crash_fail(CrashWorld *w, const char *fmt, ...)
+    G_GNUC_PRINTF(2, 3) G_GNUC_NORETURN;
+
+/* How closely a state is looked at. */
+enum {
+    CRASH_LOOK_SNAPSHOTS = 1 << 0,
+    CRASH_LOOK_USE       = 1 << 1,
+    CRASH_LOOK_PEER      = 1 << 2,
+};
+/* The crash state that the disks hold, against w->model. */
+void crash_judge(CrashWorld *w, unsigned look);
+
+#endif

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One crash state: the bytes by the independent checker, then the image opened
+ * again, read, and (a share of the states) used and checked once more.
+ */
+#include "crash.h"
+
+#include "tests/support/qcow2_checker.h"
+
+#define OPEN_FLAGS (BDRV_O_RDWR | BDRV_O_UNMAP)
+
+static void check_bytes(CrashWorld *w, const char *what,
+                        Qcow2CheckResult *ret)
+{
+    if (qcow2_checker_run(w->disk->mem, w->disk->len, ret) < 0) {
+        crash_fail(w, "%s: not a qcow2 image any more", what);
+    }
+    if (ret->corruptions) {
+        crash_fail(w, "%s: %" PRIu64 " leaks, %" PRIu64 " flags, %" PRIu64
+                   " corruptions: %s", what, ret->leaks, ret->copied,
+                   ret->corruptions, ret->first);
+    }
+}
+
+static void open_image(CrashWorld *w)
+{
+    BdrvOptions *o = q_options(w->config->open);
+    GError *error = NULL;
+
+    bdrv_options_set_default(o, "driver", "qcow2");
+    if (blk_open(test_ctx, "rec:c", o, OPEN_FLAGS, &w->blk, &error) < 0) {
+        crash_fail(w, "does not open: %s", error->message);
+    }
+}
+
+static void close_image(CrashWorld *w)
+{
+    int ret = blk_close(w->blk);
+
+    w->blk = NULL;
+    if (ret < 0) {
+        crash_fail(w, "does not close: %s", g_strerror(-ret));
+    }
+}
+
+/* Sectors of the open image, or 0 when its size is not one of the model's. */
+static unsigned image_sectors(CrashWorld *w)
+{
+    int64_t bytes = blk_getlength(w->blk);
+
+    for (unsigned i = 0; i < w->model->nb_sizes; i++) {
+        if (bytes == (int64_t)w->model->sizes[i] * SECTOR_BYTES) {
+            return w->model->sizes[i];
+        }
+    }
+    return 0;
+}
+
+static void expect_disk(CrashWorld *w, const SectorSet *want, unsigned n,
+                        const char *what)
+{
+    uint8_t buf[CRASH_SECTORS * SECTOR_BYTES];
+    unsigned first, bad;
+    int ret;
+
+    n = MIN(n, CRASH_SECTORS);
+    ret = blk_pread(w->blk, 0, n * SECTOR_BYTES, buf);
+    if (ret < 0) {
+        crash_fail(w, "%s: cannot be read: %s", what, g_strerror(-ret));
+    }
+    bad = crash_model_foreign(want, buf, n, &first);
+    if (bad) {
+        crash_fail(w, "%s: %u sectors are foreign, first %u (generation %u "
+                   "expected)", what, bad, first, want[first].g[0].gen);
+    }
+}
+
+/* Write all of the disk: nothing else may change by that. */
+static void overwrite(CrashWorld *w)
+{
+    uint8_t buf[CRASH_SECTORS * SECTOR_BYTES];
+    unsigned n = MIN(image_sectors(w), CRASH_SECTORS);
+    int ret;
+
+    memset(buf, 0xee, sizeof(buf));
+    ret = blk_pwrite(w->blk, 0, n * SECTOR_BYTES, buf);
+    if (ret < 0) {
+        crash_fail(w, "cannot be written: %s", g_strerror(-ret));
+    }
+}
+
+static void check_snapshot(CrashWorld *w, unsigned i)
+{
+    const CrashSnap *sn = &w->model->snap[i];
+    const char *name = crash_snap_name(i);
+    uint8_t vm[CRASH_MAX_VM];
+    uint64_t size;
+    int ret = q_vm_select(w->blk, name, &size);
+
+    if (ret == -ENOENT && sn->state != PRESENT) {
+        return;
+    }
+    if (ret < 0 || sn->state == ABSENT || size != sn->vm_size) {
+        crash_fail(w, "snapshot %s: state %d, vmstate of %" PRIu64
+                   " bytes, %s", name, sn->state, size, g_strerror(-ret));
+    }
+    if (size && ((ret = q_vm_load(w->blk, 0, vm, size)) < 0 ||
+                 !test_matches(vm, size, sn->vm_seed))) {
+        crash_fail(w, "vmstate of %s: %s", name, g_strerror(-ret));
+    }
+    ret = q_snap_goto(w->blk, name);
+    if (ret == -ERANGE) {
+        return; /* leaks have used up a narrow refcount */
+    }
+    if (ret < 0) {
+        crash_fail(w, "snapshot %s: %s", name, g_strerror(-ret));
+    }
+    if (blk_getlength(w->blk) != (int64_t)sn->size * SECTOR_BYTES) {
+        crash_fail(w, "snapshot %s: size", name);
+    }
+    expect_disk(w, sn->disk, sn->size, name);
+    w->counts->snapshots++;
+}
+
+static void judge_open(CrashWorld *w, unsigned look)
+{
+    unsigned n = image_sectors(w);
+
+    if (!n) {
+        crash_fail(w, "foreign size %" PRId64, blk_getlength(w->blk));
+    }
+    expect_disk(w, w->model->now, n, "active layer");
+    if (look & CRASH_LOOK_USE) {
+        overwrite(w);
+        w->counts->overwritten++;
+    }
+    for (unsigned i = 0; i < CRASH_SNAPSHOTS; i++) {
+        if (look & CRASH_LOOK_SNAPSHOTS) {
+            check_snapshot(w, i);
+        }
+    }
+}
+
+/* A copy for qemu-img, which takes COPIED-only findings for corruption. */
+static void judge_peer(CrashWorld *w, const Qcow2CheckResult *r)
+{
+    g_autofree char *path = test_path("state.qcow2");
+    g_autofree char *out = NULL;
+    int ret;
+
+    if (!test_have_program("qemu-img") || r->copied || w->below) {
+        return;
+    }
+    if (!g_file_set_contents(path, (char *)w->disk->mem, w->disk->len,
+                             NULL)) {
+        fail_msg("%s cannot be written", path);
+    }
+    ret = test_run(&out, "qemu-img check -q '%s'", path);
+    if (ret != 0 && ret != 3) {
+        crash_fail(w, "qemu-img check: %d\n%s", ret, out);
+    }
+    w->counts->peer++;
+}
+
+void crash_judge(CrashWorld *w, unsigned look)
+{
+    RecordMark m = record_mark(w->disk);
+    Qcow2CheckResult r;
+
+    check_bytes(w, "after the cut", &r);
+    w->counts->leaky += r.leaks != 0;
+    if (look & CRASH_LOOK_PEER) {
+        judge_peer(w, &r);
+    }
+    open_image(w);
+    judge_open(w, look);
+    close_image(w);
+    if (look) {
+        check_bytes(w, "after use", &r);
+    }
+    record_undo(w->disk, m);
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Power cuts: each configuration runs seeded workloads; each is cut after
+ * every request, and what was not flushed is lost in part (crash.h).
+ *
+ *   FIRN_CRASH_STATES=N           about so many states; 10000 by default
+ *   FIRN_CRASH_SEED=N             another first seed
+ *   FIRN_CRASH_REPLAY=NAME:SEED   one workload of one configuration
+ */
+#include "crash.h"
+
+#define MIN_OPS 10      /* of one workload */
+#define MAX_OPS 36
+#define STATES_PER_CUT 3
+#define LOOK_PEER_EVERY 101
+
+static CrashCounts counts;
+
+const CrashConfig crash_configs[] = {
+    { "c1k", "cluster_size=1k", "", 256, 2,
+      CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0, false },
+    { "rb64", "cluster_size=512,refcount_bits=64",
+      "l2-cache-size=1k,l2-cache-entry-size=512,refcount-cache-size=2k", 256,
+      1, CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0, false },
+    { "v2", "cluster_size=4k,compat=0.10", "", 256, 8, CRASH_SNAP | CRASH_VM,
+      0, false },
+    { "rb1", "cluster_size=1k,refcount_bits=1", "", 256, 2,
+      CRASH_SNAP | CRASH_RESIZE, 0, false },
+    { "rb2", "cluster_size=4k,refcount_bits=2", "", 256, 8,
+      CRASH_SNAP | CRASH_VM, 0, false },
+    { "rb4", "cluster_size=512,refcount_bits=4", "", 200, 1,
+      CRASH_SNAP | CRASH_VM, 0, false },
+    { "rb8", "cluster_size=2k,refcount_bits=8", "", 256, 4,
+      CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0, false },
+    { "rb32", "cluster_size=1k,refcount_bits=32", "", 256, 2,
+      CRASH_SNAP | CRASH_VM, 0, false },
+    { "64k", "cluster_size=64k", "", CRASH_SECTORS, 128, CRASH_SNAP | CRASH_VM,
+      0, false },
+    { "backing", "cluster_size=4k,backing_file=rec:b,backing_fmt=raw", "",
+      256, 8, CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0, true },
+    { "reftable", "cluster_size=512,refcount_bits=64", "", 6144, 1,
+      CRASH_SNAP | CRASH_VM, 1660, false },
+};
+const unsigned crash_nb_configs = G_N_ELEMENTS(crash_configs);
+
+static unsigned env_number(const char *name, unsigned fallback)
+{
+    const char *text = getenv(name);
+
+    return text ? (unsigned)strtoul(text, NULL, 10) : fallback;
+}
+
+static unsigned states_so_far(void)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < RECORD_MODES; i++) {
+        n += counts.states[i];
+    }
+    return n;
+}
+
+/* What was acknowledged, and what was going on, at cut @k. */
+static void follow(CrashWorld *w, unsigned k)
+{
+    while (w->next_event < w->events->len) {
+        const CrashEvent *e = &g_array_index(w->events, CrashEvent,
+                                             w->next_event);
+
+        if (e->pos > k) {
+            return;
+        }
+        crash_model_event(w->model, e);
+        w->next_event++;
+    }
+}
+
+static void try_state(CrashWorld *w, unsigned k, unsigned nth)
+{
+    uint32_t seed = w->seed * 2654435761u + k * 97 + nth;
+    GRand *rand = g_rand_new_with_seed(seed);
+    RecordMode mode = nth ? g_rand_int_range(rand, 1, RECORD_MODES)
+                          : RECORD_ALL_ENDED;
+    RecordMark m = record_mark(w->disk);
+    unsigned n = states_so_far();
+    unsigned look = 0;
+
+    snprintf(w->where, sizeof(w->where), "FIRN_CRASH_REPLAY=%s:%u, cut %u of"
+             " %u, state %u (%s, %u of %u loose)", w->config->name, w->seed,
+             k, w->log->entries->len, nth, record_mode_name(mode),
+             w->log->ended, w->log->loose->len);
+    look |= n % 3 == 0 ? CRASH_LOOK_SNAPSHOTS : 0;
+    look |= n % 6 == 0 ? CRASH_LOOK_USE : 0;
+    look |= n % LOOK_PEER_EVERY == 0 ? CRASH_LOOK_PEER : 0;
+    record_build(w->log, mode, rand);
+    crash_judge(w, look);
+    record_undo(w->disk, m);
+    counts.states[mode]++;
+    g_rand_free(rand);
+}
+
+static void try_workload(const CrashConfig *c, uint32_t seed)
+{
+    CrashWorld *w = crash_world_new(c, seed, &counts);
+    unsigned n;
+
+    crash_prepare(w);
+    crash_record(w, MIN_OPS + seed * 7 % (MAX_OPS - MIN_OPS));
+    n = w->log->entries->len;
+    for (unsigned k = 0; k <= n; k++) {
+        record_seek(w->log, k);
+        follow(w, k);
+        for (unsigned i = 0; i < STATES_PER_CUT; i++) {
+            if (i && !w->log->loose->len) {
+                break;
+            }
+            try_state(w, k, i);
+        }
+    }
+    crash_world_free(w);
+}
+
+static void print_counts(void)
+{
+    print_message("crash: %u workloads, %u states\n", counts.workloads,
+                  states_so_far());
+    for (unsigned i = 0; i < CRASH_OPS; i++) {
+        if (counts.ops[i]) {
+            print_message("  %6u %s\n", counts.ops[i], crash_op_name(i));
+        }
+    }
+    print_message("  requests: %u writes, %u zeroes, %u discards, "
+                  "%u truncates, %u flushes\n",
+                  counts.requests[RECORD_WRITE], counts.requests[RECORD_ZERO],
+                  counts.requests[RECORD_DISCARD],
+                  counts.requests[RECORD_TRUNCATE],
+                  counts.requests[RECORD_FLUSH]);
+    for (unsigned i = 0; i < RECORD_MODES; i++) {
+        print_message("  %6u states: %s\n", counts.states[i],
+                      record_mode_name(i));
+    }
+    print_message("  %u with leaks, %u used again, %u snapshots looked at, "
+                  "%u judged by qemu-img\n", counts.leaky, counts.overwritten,
+                  counts.snapshots, counts.peer);
+}
+
+static void replay(const char *text)
+{
+    g_auto(GStrv) parts = g_strsplit(text, ":", 2);
+
+    for (unsigned i = 0; i < crash_nb_configs; i++) {
+        if (!strcmp(parts[0], crash_configs[i].name) && parts[1]) {
+            try_workload(&crash_configs[i],
+                         (uint32_t)strtoul(parts[1], NULL, 10));
+            return;
+        }
+    }
+    fail_msg("there is no configuration '%s'", parts[0]);
+}
+
+static void test_power_cut_anywhere_leaves_old_or_new(void **state)
+{
+    unsigned goal = env_number("FIRN_CRASH_STATES", 10000);
+    unsigned seed = env_number("FIRN_CRASH_SEED", 1);
+    const char *one = getenv("FIRN_CRASH_REPLAY");
+
+    if (one) {
+        replay(one);
+    }
+    for (unsigned i = 0; !one && (i < crash_nb_configs ||
+                                  states_so_far() < goal); i++) {
+        try_workload(&crash_configs[i % crash_nb_configs],
+                     seed + i / crash_nb_configs);
+    }
+    print_counts();
+}
+
+#define TEST(fn) \
+    cmocka_unit_test_setup_teardown(fn, test_ctx_setup, test_ctx_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_power_cut_anywhere_leaves_old_or_new),
+    };
+
+    firn_test_begin();
+    return cmocka_run_group_tests(tests, NULL, NULL) ? 1 : 0;
+}

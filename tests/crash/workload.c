@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Generated workloads: what a guest and its host do to an image, chosen by a
+ * seeded generator from what the configuration allows.
+ */
+#include "crash.h"
+
+#define OPEN_FLAGS (BDRV_O_RDWR | BDRV_O_UNMAP)
+#define BATCH 4     /* writes at once */
+
+/* ---- worlds ---- */
+
+static void create_below(CrashWorld *w)
+{
+    g_autofree uint8_t *buf = g_malloc(CRASH_SECTORS * SECTOR_BYTES);
+
+    for (unsigned i = 0; i < CRASH_SECTORS; i++) {
+        sector_fill(buf + i * SECTOR_BYTES, i, CRASH_BACKING);
+    }
+    w->below = record_disk_new("b");
+    record_disk_set(w->below, buf, CRASH_SECTORS * SECTOR_BYTES);
+}
+
+CrashWorld *crash_world_new(const CrashConfig *c, uint32_t seed,
+                            CrashCounts *counts)
+{
+    CrashWorld *w = g_new0(CrashWorld, 1);
+
+    w->config = c;
+    w->seed = seed;
+    w->counts = counts;
+    w->rand = g_rand_new_with_seed(seed);
+    w->disk = record_disk_new("c");
+    w->disk->zeroes = seed % 2;
+    if (c->backing) {
+        create_below(w);
+    }
+    w->ops = g_ptr_array_new_with_free_func(g_free);
+    w->events = g_array_new(false, false, sizeof(CrashEvent));
+    w->live = g_new(CrashModel, 1);
+    w->start = g_new(CrashModel, 1);
+    w->model = g_new(CrashModel, 1);
+    snprintf(w->where, sizeof(w->where), "FIRN_CRASH_REPLAY=%s:%u", c->name,
+             seed);
+    return w;
+}
+
+void crash_world_free(CrashWorld *w)
+{
+    record_disk_free(w->disk);
+    record_disk_free(w->below);
+    if (w->log) {
+        record_log_free(w->log);
+    }
+    g_ptr_array_unref(w->ops);
+    g_array_unref(w->events);
+    g_rand_free(w->rand);
+    g_free(w->live);
+    g_free(w->start);
+    g_free(w->model);
+    g_free(w);
+}
+
+static void print_op(const CrashEvent *e)
+{
+    const CrashOp *op = e->op;
+
+    print_message("  %4u %s %-16s lba %u n %u snap %u vm %u gen %u flags %#x"
+                  " ret %d\n", e->pos, e->end ? "end  " : "begin",
+                  crash_op_name(op->type), op->lba, op->n, op->snap,
+                  op->vm_size, op->gen, op->flags, e->end ? op->ret : 0);
+}
+
+void crash_fail(CrashWorld *w, const char *fmt, ...)
+{
+    g_autofree char *text = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    text = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    for (guint i = 0; i < w->events->len; i++) {
+        print_op(&g_array_index(w->events, CrashEvent, i));
+    }
+    fail_msg("%s: %s", w->where, text);
+    abort();
+}
+
+/* ---- running one operation ---- */
+
+static void event(CrashWorld *w, CrashOp *op, bool end)
+{
+    CrashEvent e = { w->recording ? w->log->entries->len : 0, end, op };
+
+    crash_model_event(w->live, &e);
+    if (w->recording) {
+        g_array_append_val(w->events, e);
+    }
+}
+
+static int coroutine_fn co_write(CrashWorld *w, const CrashOp *op)
+{
+    g_autofree uint8_t *buf = g_malloc(op->n * SECTOR_BYTES);
+    QEMUIOVector qiov;
+
+    for (unsigned i = 0; i < op->n; i++) {
+        sector_fill(buf + i * SECTOR_BYTES, op->lba + i, op->gen);
+    }
+    qemu_iovec_init_buf(&qiov, buf, op->n * SECTOR_BYTES);
+    return blk_co_pwritev(w->blk, (uint64_t)op->lba * SECTOR_BYTES, qiov.size,
+                          &qiov, op->flags);
+}
+
+static int coroutine_fn co_request(CrashWorld *w, const CrashOp *op)
+{
+    uint64_t offset = (uint64_t)op->lba * SECTOR_BYTES;
+    uint64_t bytes = (uint64_t)op->n * SECTOR_BYTES;
+
+    switch (op->type) {
+    case OP_WRITE:
+        return co_write(w, op);
+    case OP_ZERO:
+        return blk_co_pwrite_zeroes(w->blk, offset, bytes, op->flags);
+    case OP_DISCARD:
+        return blk_co_pdiscard(w->blk, offset, bytes);
+    case OP_FLUSH:
+        return blk_co_flush(w->blk);
+    default:
+        g_assert_not_reached();
+    }
+}
+
+typedef struct Running {
+    CrashWorld *w;
+    CrashOp *op;
+    unsigned *left;
+} Running;
+
+static void coroutine_fn request_entry(void *opaque)
+{
+    Running r = *(Running *)opaque;
+
+    event(r.w, r.op, false);
+    r.op->ret = co_request(r.w, r.op);
+    event(r.w, r.op, true);
+    --*r.left;
+}
+
+/* All at once. */
+static void run_requests(CrashWorld *w, CrashOp **ops, unsigned nb)
+{
+    unsigned left = nb;
+
+    for (unsigned i = 0; i < nb; i++) {
+        Running r = { w, ops[i], &left };
+
+        test_spawn(request_entry, &r);
+    }
+    TEST_WAIT_UNTIL(left == 0);
+}
+
+static int save_vmstate(CrashWorld *w, const CrashOp *op)
+{
+    uint8_t vm[CRASH_MAX_VM];
+    unsigned half = op->vm_size / 2;
+    int ret;
+
+    if (!op->vm_size) {
+        return 0;
+    }
+    test_fill(vm, op->vm_size, op->gen);
+    ret = q_vm_save(w->blk, 0, vm, half);
+    return ret < 0 ? ret : q_vm_save(w->blk, half, vm + half,
+                                     op->vm_size - half);
+}
+
+static int snap_create(CrashWorld *w, const CrashOp *op)
+{
+    int ret = save_vmstate(w, op);
+
+    ret = ret < 0 ? ret : q_snap_create(w->blk, crash_snap_name(op->snap),
+                                        op->vm_size);
+    if (ret < 0 && op->vm_size) {
+        (void)q_vm_discard(w->blk);
+    }
+    return ret;
+}
+
+static int reopen(CrashWorld *w)
+{
+    int ret = blk_close(w->blk);
+
+    w->blk = q_open("rec:c", w->config->open, OPEN_FLAGS);
+    return ret;
+}
+
+static int run_special(CrashWorld *w, const CrashOp *op)
+{
+    int ret;
+
+    switch (op->type) {
+    case OP_REOPEN:
+        return reopen(w);
+    case OP_SNAP_CREATE:
+        return snap_create(w, op);
+    case OP_SNAP_GOTO:
+        return q_snap_goto(w->blk, crash_snap_name(op->snap));
+    case OP_SNAP_DELETE:
+        return q_snap_delete(w->blk, crash_snap_name(op->snap));
+    case OP_VM_ABANDON:
+        ret = save_vmstate(w, op);
+        return ret < 0 ? ret : q_vm_discard(w->blk);
+    case OP_RESIZE:
+        return blk_truncate(w->blk, (uint64_t)op->n * SECTOR_BYTES,
+                            (BdrvPrealloc)op->flags, NULL);
+    default:
+        g_assert_not_reached();
+    }
+}
+
+static bool is_request(const CrashOp *op)
+{
+    return op->type == OP_WRITE || op->type == OP_ZERO ||
+           op->type == OP_DISCARD || op->type == OP_FLUSH;
+}
+
+/* A narrow refcount has no room for this. */
+static bool refused(const CrashOp *op)
+{
+    return op->ret == -ERANGE &&
+           (op->type == OP_SNAP_CREATE || op->type == OP_SNAP_GOTO);
+}
+
+static void run(CrashWorld *w, CrashOp **ops, unsigned nb)
+{
+    if (is_request(ops[0])) {
+        run_requests(w, ops, nb);
+    } else {
+        event(w, ops[0], false);
+        ops[0]->ret = run_special(w, ops[0]);
+        event(w, ops[0], true);
+    }
+    for (unsigned i = 0; i < nb; i++) {
+        w->counts->ops[ops[i]->type] += w->recording;
+        if (ops[i]->ret < 0 && !refused(ops[i])) {
+            crash_fail(w, "%s: %s", crash_op_name(ops[i]->type),
+                       g_strerror(-ops[i]->ret));
+        }
+    }
+}
+
+/* ---- choosing ---- */
+
+static unsigned pick(CrashWorld *w, unsigned lo, unsigned hi)
+{
+    return lo < hi ? (unsigned)g_rand_int_range(w->rand, lo, hi) : lo;
+}
+
+static unsigned disk_sectors(const CrashWorld *w)
+{
+    return MIN(w->live->sizes[0], CRASH_SECTORS);
+}
+
+static CrashOp *op_new(CrashWorld *w, CrashOpType type)
+{
+    CrashOp *op = g_new0(CrashOp, 1);
+
+    op->type = type;
+    g_ptr_array_add(w->ops, op);
+    return op;
+}
+
+static void run_one(CrashWorld *w, CrashOp *op)
+{
+    run(w, &op, 1);
+}
+
+/* A range within [@lo, @hi), sometimes whole clusters. */
+static void pick_range(CrashWorld *w, CrashOp *op, unsigned lo, unsigned hi)
+{
+    unsigned c = w->config->cluster;
+    unsigned most = pick(w, 0, 3) ? 2 * c + 4 : 12 * c;
+
+    op->n = pick(w, 1, MAX(2, MIN(hi - lo, most)));
+    op->lba = pick(w, lo, hi - op->n + 1);
+    if (!pick(w, 0, 3) && hi - lo >= 2 * c) {
+        op->lba = MAX(ROUND_DOWN(op->lba, c), ROUND_UP(lo, c));
+        op->n = MIN(ROUND_UP(op->n, c), hi - op->lba);
+    }
+}
+
+static void pick_request(CrashWorld *w, CrashOp *op, unsigned lo, unsigned hi)
+{
+    unsigned c = w->config->cluster;
+    unsigned kind = pick(w, 0, 10);
+
+    pick_range(w, op, lo, hi);
+    op->type = kind < 6 ? OP_WRITE : kind < 8 ? OP_ZERO : OP_DISCARD;
+    if (op->type == OP_WRITE) {
+        op->gen = ++w->gen;
+    } else if (op->type == OP_ZERO) {
+        op->flags = pick(w, 0, 2) ? BDRV_REQ_MAY_UNMAP : 0;
+    } else {
+        op->weak = (w->config->features & CRASH_WEAK) ||
+                   op->lba % c || op->n % c;
+    }
+}
+
+static void do_requests(CrashWorld *w)
+{
+    CrashOp *ops[BATCH];
+    unsigned nb = pick(w, 0, 3) ? 1 : pick(w, 2, BATCH + 1);
+    unsigned slice = disk_sectors(w) / nb;
+
+    for (unsigned i = 0; i < nb; i++) {
+        ops[i] = op_new(w, OP_WRITE);
+        if (i && !pick(w, 0, 4)) {
+            ops[i]->type = OP_FLUSH;
+        } else {
+            pick_request(w, ops[i], i * slice, (i + 1) * slice);
+        }
+    }
+    run(w, ops, nb);
+}
+
+static void do_flush(CrashWorld *w)
+{
+    run_one(w, op_new(w, pick(w, 0, 3) ? OP_FLUSH : OP_REOPEN));
+}
+
+static void do_snapshot(CrashWorld *w)
+{
+    unsigned i = pick(w, 0, CRASH_SNAPSHOTS);
+    CrashOp *op;
+
+    if (w->live->snap[i].state == ABSENT && pick(w, 0, 2)) {
+        i = pick(w, 0, CRASH_SNAPSHOTS); /* rather one that is there */
+    }
+
+    if (w->live->snap[i].state == PRESENT) {
+        op = op_new(w, pick(w, 0, 2) ? OP_SNAP_GOTO : OP_SNAP_DELETE);
+        op->snap = i;
+        if (op->type == OP_SNAP_GOTO) {
+            run_one(w, op_new(w, OP_FLUSH)); /* keeps the sets small */
+        }
+    } else {
+        op = op_new(w, OP_SNAP_CREATE);
+        op->snap = i;
+        op->gen = ++w->gen;
+        if ((w->config->features & CRASH_VM) && pick(w, 0, 2)) {
+            op->vm_size = pick(w, 2, CRASH_MAX_VM);
+        }
+    }
+    run_one(w, op);
+}
+
+static void do_abandon(CrashWorld *w)
+{
+    CrashOp *op = op_new(w, OP_VM_ABANDON);
+
+    op->vm_size = pick(w, 2, CRASH_MAX_VM);
+    op->gen = ++w->gen;
+    run_one(w, op);
+}
+
+static void do_resize(CrashWorld *w)
+{
+    CrashOp *op = op_new(w, OP_RESIZE);
+    unsigned room = CRASH_SECTORS - w->config->sectors;
+
+    op->n = pick(w, w->config->sectors, w->config->sectors + room + 1);
+    if (op->n < w->live->sizes[0]) {
+        op->n = w->live->sizes[0];
+    }
+    run_one(w, op);
+}
+
+static void step(CrashWorld *w)
+{
+    unsigned f = w->config->features;
+    unsigned kind = pick(w, 0, 100);
+
+    if (kind < 15) {
+        do_flush(w);
+    } else if (kind < 33 && (f & CRASH_SNAP)) {
+        do_snapshot(w);
+    } else if (kind < 36 && (f & CRASH_VM)) {
+        do_abandon(w);
+    } else if (kind < 44 && (f & CRASH_RESIZE)) {
+        do_resize(w);
+    } else {
+        do_requests(w);
+    }
+}
+
+/* The sets of what a sector may hold stay small: a flush now and then. */
+static void steps(CrashWorld *w, unsigned nb)
+{
+    for (unsigned i = 1; i <= nb; i++) {
+        step(w);
+        if (i % 8 == 0) {
+            run_one(w, op_new(w, OP_FLUSH));
+        }
+    }
+}
+
+/* ---- the whole ---- */
+
+static void write_filler(CrashWorld *w)
+{
+    uint64_t bytes = (uint64_t)w->config->filler << 10;
+    g_autofree uint8_t *buf = g_malloc(bytes + 1);
+
+    memset(buf, 0x55, bytes + 1);
+    if (bytes) {
+        q_check(blk_pwrite(w->blk, CRASH_SECTORS * SECTOR_BYTES, bytes, buf),
+                NULL);
+    }
+}
+
+void crash_prepare(CrashWorld *w)
+{
+    const CrashConfig *c = w->config;
+    g_autofree char *create = g_strdup_printf("%s,size=%" PRIu64, c->create,
+                                              (uint64_t)c->sectors *
+                                              SECTOR_BYTES);
+
+    q_create("rec:c", create);
+    crash_model_init(w->live, c->sectors, c->backing ? CRASH_BACKING : 0);
+    w->blk = q_open("rec:c", c->open, OPEN_FLAGS);
+    write_filler(w);
+    steps(w, pick(w, 0, 10));
+    run_one(w, op_new(w, OP_FLUSH));
+    q_close(w->blk);
+    w->blk = NULL;
+}
+
+void crash_record(CrashWorld *w, unsigned nb_ops)
+{
+    RecordDisk *disks[] = { w->disk, w->below };
+    CrashOp *close = op_new(w, OP_REOPEN);
+
+    *w->start = *w->live;
+    *w->model = *w->live;
+    w->log = record_start(disks, w->below ? 2 : 1);
+    w->recording = true;
+    w->blk = q_open("rec:c", w->config->open, OPEN_FLAGS);
+    steps(w, nb_ops);
+    event(w, close, false);
+    close->ret = blk_close(w->blk);
+    event(w, close, true);
+    w->blk = NULL;
+    w->recording = false;
+    record_stop(w->log);
+    w->counts->workloads++;
+    for (guint i = 0; i < w->log->entries->len; i++) {
+        const RecordEntry *e = g_ptr_array_index(w->log->entries, i);
+
+        w->counts->requests[e->type]++;
+    }
+}
