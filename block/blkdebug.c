@@ -338,6 +338,15 @@ static int coroutine_fn blkdebug_co_pwritev(BlockDriverState *bs,
     return ret ? ret : bdrv_co_pwritev(bs->file, offset, bytes, qiov, flags);
 }
 
+static int coroutine_fn blkdebug_co_pwritev_compressed(
+    BlockDriverState *bs, uint64_t offset, uint64_t bytes, QEMUIOVector *qiov)
+{
+    int ret = check_rules(bs, offset, bytes, BLKDEBUG_WRITE);
+
+    return ret ? ret : bdrv_co_pwritev(bs->file, offset, bytes, qiov,
+                                       BDRV_REQ_WRITE_COMPRESSED);
+}
+
 static int coroutine_fn blkdebug_co_pwrite_zeroes(BlockDriverState *bs,
                                                   uint64_t offset,
                                                   uint64_t bytes,
@@ -406,6 +415,7 @@ BlockDriver bdrv_blkdebug = {
     .co_getlength = blkdebug_co_getlength,
     .co_preadv = blkdebug_co_preadv,
     .co_pwritev = blkdebug_co_pwritev,
+    .co_pwritev_compressed = blkdebug_co_pwritev_compressed,
     .co_pwrite_zeroes = blkdebug_co_pwrite_zeroes,
     .co_pdiscard = blkdebug_co_pdiscard,
     .co_flush_to_os = blkdebug_co_flush_to_os,

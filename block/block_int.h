@@ -152,6 +152,11 @@ struct BlockDriver {
     int coroutine_fn (*co_pwritev)(BlockDriverState *bs, uint64_t offset,
                                    uint64_t bytes, QEMUIOVector *qiov,
                                    unsigned flags);
+    /* BDRV_REQ_WRITE_COMPRESSED; any alignment and memory, never split.
+     * Absent: -ENOTSUP. */
+    int coroutine_fn (*co_pwritev_compressed)(BlockDriverState *bs,
+                                              uint64_t offset, uint64_t bytes,
+                                              QEMUIOVector *qiov);
     /* Aligned to pwrite_zeroes_alignment. -ENOTSUP: zeroes are written. */
     int coroutine_fn (*co_pwrite_zeroes)(BlockDriverState *bs,
                                          uint64_t offset, uint64_t bytes,

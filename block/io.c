@@ -278,10 +278,26 @@ static int coroutine_fn write_bounced(BlockDriverState *bs, uint64_t offset,
     return ret;
 }
 
+static int coroutine_fn write_compressed(BlockDriverState *bs,
+                                         uint64_t offset, uint64_t bytes,
+                                         QEMUIOVector *qiov)
+{
+    int ret = -ENOTSUP;
+
+    if (bs->drv->co_pwritev_compressed) {
+        ret = bs->drv->co_pwritev_compressed(bs, offset, bytes, qiov);
+    }
+    assert(ret <= 0);
+    return ret;
+}
+
 static int coroutine_fn write_any(BlockDriverState *bs, uint64_t offset,
                                   uint64_t bytes, QEMUIOVector *qiov,
                                   unsigned flags)
 {
+    if (flags & BDRV_REQ_WRITE_COMPRESSED) {
+        return write_compressed(bs, offset, bytes, qiov);
+    }
     if (range_is_aligned(bs, offset, bytes) && memory_is_aligned(bs, qiov)) {
         return write_aligned(bs, offset, bytes, qiov, flags);
     }

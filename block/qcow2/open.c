@@ -465,6 +465,7 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, BdrvOptions *options,
     co_rwlock_init(&s->map_lock);
     co_mutex_init(&s->lock);
     co_queue_init(&s->l1_growing_queue);
+    co_queue_init(&s->packing_queue);
     g_queue_init(&s->in_flight);
     s->frees = g_array_new(false, false, sizeof(Qcow2Free));
     s->snapshots = g_ptr_array_new_with_free_func(

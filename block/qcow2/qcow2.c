@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The driver table. Requests hold map_lock shared and go to alloc.c, zero.c or
- * writeback.c; what changes the whole map holds it exclusively (K4) and is in
- * snapshot.c, vmstate.c and truncate.c.
- *
- * Compressed clusters are read and not written.
+ * writeback.c, those for compressed clusters to compress-write.c; what changes
+ * the whole map holds it exclusively (K4) and is in snapshot.c, vmstate.c and
+ * truncate.c.
  */
 #include "qcow2_int.h"
 
@@ -39,6 +38,20 @@ static int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs,
 
     co_rwlock_rdlock(&s->map_lock);
     ret = qcow2_write_range(s, offset, bytes, qiov);
+    co_rwlock_unlock(&s->map_lock);
+    return ret;
+}
+
+static int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs,
+                                                    uint64_t offset,
+                                                    uint64_t bytes,
+                                                    QEMUIOVector *qiov)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    co_rwlock_rdlock(&s->map_lock);
+    ret = qcow2_write_compressed(s, offset, bytes, qiov);
     co_rwlock_unlock(&s->map_lock);
     return ret;
 }
@@ -158,6 +171,7 @@ BlockDriver bdrv_qcow2 = {
     .co_create = qcow2_co_create,
     .co_preadv = qcow2_co_preadv,
     .co_pwritev = qcow2_co_pwritev,
+    .co_pwritev_compressed = qcow2_co_pwritev_compressed,
     .co_pwrite_zeroes = qcow2_co_pwrite_zeroes,
     .co_pdiscard = qcow2_co_pdiscard,
     .co_flush_to_os = qcow2_co_flush_to_os,

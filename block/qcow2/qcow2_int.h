@@ -249,6 +249,10 @@ struct Qcow2State {
     GArray *frees;              /* Qcow2Free, see R5 */
     uint64_t frees_clusters;
 
+    uint64_t pack_next;         /* pack.c: the next stream; 0: none open */
+    bool packing;
+    CoQueue packing_queue;
+
     GQueue in_flight;           /* Qcow2InFlight.link, oldest first */
 
     uint8_t *filter;            /* overlap.c */
@@ -439,6 +443,13 @@ int coroutine_fn qcow2_alloc_run(Qcow2State *s, uint64_t max,
 int coroutine_fn qcow2_alloc_contiguous(Qcow2State *s, uint64_t nb,
                                         uint64_t *ret_offset)
     REQUIRES(s->lock) DROPS(s->lock);
+/* The cluster at @offset, if it is free; *@ret says whether it was. */
+int coroutine_fn qcow2_alloc_at(Qcow2State *s, uint64_t offset, bool *ret)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* One more reference to the cluster of s->pack_next. *@ret false: it is closed
+ * by now, or has as many as can be counted. */
+int coroutine_fn qcow2_count_open(Qcow2State *s, bool *ret)
+    REQUIRES(s->lock) DROPS(s->lock);
 /* Give back what was never exposed; leaks it when that fails. */
 void coroutine_fn qcow2_unalloc(Qcow2State *s, uint64_t offset, uint64_t nb)
     REQUIRES(s->lock) DROPS(s->lock);
@@ -534,7 +545,7 @@ Qcow2ClusterType qcow2_entry_type(uint64_t entry);
 /* R7: 0, or -EIO for an entry that no driver writes. */
 int coroutine_fn qcow2_check_entry(Qcow2State *s, uint64_t entry,
                                    uint64_t guest_offset) REQUIRES(s->lock);
-/* Host bytes of a compressed entry. */
+/* Host bytes of a compressed entry: the stream ends with them or before. */
 void qcow2_entry_compressed(const Qcow2State *s, uint64_t entry,
                             uint64_t *ret_offset, uint64_t *ret_bytes);
 /*
@@ -628,6 +639,37 @@ void qcow2_decoded_free(Qcow2DecodedCache *c);
 void qcow2_decoded_drop(Qcow2State *s, uint64_t offset, uint64_t bytes);
 /* Give the memory back. */
 void qcow2_decoded_shrink(Qcow2State *s);
+
+/* ---- pack.c: places for streams ---- */
+
+/* Host bytes of streams end here or before. */
+static inline uint64_t qcow2_compressed_limit(const Qcow2State *s)
+{
+    return MIN(QCOW2_MAX_HOST_OFFSET, 1ULL << (70 - s->cluster_bits));
+}
+
+/* Only one request places streams at a time. */
+void coroutine_fn qcow2_pack_begin(Qcow2State *s)
+    REQUIRES(s->lock) DROPS(s->lock);
+void coroutine_fn qcow2_pack_end(Qcow2State *s) REQUIRES(s->lock);
+/* Take and count host bytes for a stream of @bytes. Nothing refers to them
+ * yet: undo with qcow2_unpack(). */
+int coroutine_fn qcow2_pack(Qcow2State *s, uint64_t bytes,
+                            uint64_t *ret_offset)
+    REQUIRES(s->lock) DROPS(s->lock);
+void coroutine_fn qcow2_unpack(Qcow2State *s, uint64_t offset,
+                               uint64_t bytes)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* The cluster at @host_offset has become free. */
+void qcow2_pack_closed(Qcow2State *s, uint64_t host_offset)
+    REQUIRES(s->lock);
+
+/* ---- compress-write.c ---- */
+
+/* BDRV_REQ_WRITE_COMPRESSED; whole clusters, or up to the end of the disk. */
+int coroutine_fn qcow2_write_compressed(Qcow2State *s, uint64_t guest_offset,
+                                        uint64_t bytes, QEMUIOVector *qiov)
+    EXCLUDES(s->lock);
 
 /* ---- read.c, alloc.c ---- */
 

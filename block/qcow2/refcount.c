@@ -298,6 +298,19 @@ int coroutine_fn qcow2_alloc_contiguous(Qcow2State *s, uint64_t nb,
     return 0;
 }
 
+int coroutine_fn qcow2_alloc_at(Qcow2State *s, uint64_t offset, bool *ret)
+{
+    uint64_t first, n;
+    int r = claim(s, offset >> s->cluster_bits, true, 1, &first, &n);
+
+    if (r < 0) {
+        return r;
+    }
+    *ret = n > 0;
+    s->need_barrier = true;
+    return 0;
+}
+
 void coroutine_fn qcow2_unalloc(Qcow2State *s, uint64_t offset, uint64_t nb)
 {
     (void)qcow2_update_refcount(s, offset, nb, -1, false); /* else: leaks */
@@ -361,6 +374,8 @@ static void add_slots(Qcow2State *s, uint8_t *block, uint64_t index,
         v += addend;
         qcow2_refblock_set(block, s->refcount_order, i, v);
         if (v == 0) {
+            qcow2_pack_closed(s, qcow2_cluster_offset(
+                s, (index << s->refblock_bits) + i));
             s->first_free[index] = MIN(s->first_free[index], i);
             s->first_free_block = MIN(s->first_free_block, index);
         }
@@ -439,6 +454,34 @@ int coroutine_fn qcow2_update_refcount(Qcow2State *s, uint64_t offset,
         }
     }
     return ret;
+}
+
+int coroutine_fn qcow2_count_open(Qcow2State *s, bool *ret)
+{
+    uint64_t at = s->pack_next;
+    uint64_t cluster = at >> s->cluster_bits;
+    uint64_t slot = cluster & (slots_per_block(s) - 1);
+    Qcow2CacheEntry *e;
+    uint64_t v = 0;
+    int r;
+
+    *ret = false;
+    r = get_block(s, cluster >> s->refblock_bits, &e);
+    if (r < 0) {
+        return r;
+    }
+    if (s->pack_next == at) { /* not freed while the block was loading */
+        v = qcow2_refblock_get(e->data, s->refcount_order, slot);
+        assert(v > 0);
+        *ret = v < s->refcount_max;
+    }
+    if (*ret) {
+        qcow2_refblock_set(e->data, s->refcount_order, slot, v + 1);
+        qcow2_cache_mark_dirty(s, s->refblock_cache, e);
+        s->need_barrier = true; /* R1 */
+    }
+    qcow2_cache_put(s, s->refblock_cache, e);
+    return 0;
 }
 
 int coroutine_fn qcow2_check_refcount(Qcow2State *s, uint64_t offset,

@@ -63,6 +63,12 @@ enum {
     BDRV_REQ_FUA         = 1u << 0, /* durable when it returns */
     BDRV_REQ_MAY_UNMAP   = 1u << 1, /* zeroes may give up the space */
     BDRV_REQ_NO_FALLBACK = 1u << 2, /* zeroes: -ENOTSUP rather than slow */
+    /*
+     * Writes: store whole clusters compressed where that saves space. The
+     * last cluster of the disk may be short. -EINVAL: not whole clusters;
+     * -EIO: one of them has data already; -ENOTSUP: the node cannot.
+     */
+    BDRV_REQ_WRITE_COMPRESSED = 1u << 3,
 };
 
 /* Block status, ORed. */

@@ -316,6 +316,118 @@ static void test_parts_of_a_cluster_decode_once(void **state)
     fake_disk_free(d);
 }
 
+/* ---- writing ---- */
+
+static int write_compressed(BlockBackend *blk, uint64_t offset, size_t bytes,
+                            const void *buf)
+{
+    QEMUIOVector qiov;
+
+    qemu_iovec_init_buf(&qiov, (void *)buf, bytes);
+    return blk_pwritev(blk, offset, bytes, &qiov, BDRV_REQ_WRITE_COMPRESSED);
+}
+
+static void expect_clean(const char *path)
+{
+    Qcow2CheckResult r;
+
+    assert_int_equal(qcow2_checker_run_file(path, &r), 0);
+    if (r.corruptions + r.leaks + r.copied) {
+        fail_msg("%d leaks, %d copied, %d corruptions: %s", (int)r.leaks,
+                 (int)r.copied, (int)r.corruptions, r.first);
+    }
+    q_qemu_check(path);
+}
+
+static void test_compressed_images_are_written_in_every_geometry(void **state)
+{
+    static const char *const options[] = {
+        "cluster_size=512", "cluster_size=512,refcount_bits=1",
+        "cluster_size=1k,refcount_bits=2",
+        "cluster_size=4k,compression_type=zstd", "cluster_size=64k",
+        "cluster_size=64k,compression_type=zstd", "cluster_size=2M",
+        "compat=0.10,cluster_size=4k", "cluster_size=64k,refcount_bits=64",
+    };
+    enum { BYTES = 4500480 }; /* not a multiple of most cluster sizes */
+    g_autofree uint8_t *want = g_malloc(BYTES);
+    g_autofree char *path = test_path("w.qcow2");
+    g_autofree char *raw = test_path("w.raw");
+
+    fill_text(want, BYTES, 3);
+    test_fill(want + (1 << 20), 1 << 20, 4); /* does not compress */
+    memset(want + 300000, 0, 400000);
+    for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
+        g_autofree char *o = g_strdup_printf("size=%u,%s", BYTES, options[i]);
+        BlockBackend *blk;
+
+        q_create(path, o);
+        blk = q_open(path, NULL, BDRV_O_RDWR);
+        assert_int_equal(write_compressed(blk, 2 << 20, BYTES - (2 << 20),
+                                          want + (2 << 20)), 0);
+        assert_int_equal(write_compressed(blk, 0, 2 << 20, want), 0);
+        expect_all(blk, want, BYTES, 1 << 20);
+        q_close(blk);
+        expect_clean(path);
+        blk = q_open(path, NULL, 0);
+        expect_all(blk, want, BYTES, 1 << 17);
+        q_close(blk);
+        if (test_have_program("qemu-img")) {
+            assert_true(g_file_set_contents(raw, (char *)want, BYTES, NULL));
+            sh("qemu-img compare -f raw -F qcow2 '%s' '%s'", raw, path);
+        }
+    }
+}
+
+static void test_compressed_writes_are_refused_where_they_cannot_be(void **s)
+{
+    FakeDisk *d = fake_disk_new("c", 0);
+    uint8_t buf[4096] = { 1 };
+    BlockBackend *blk;
+    GError *error = NULL;
+
+    q_create("fake:c", "size=10k,cluster_size=4k");
+    blk = q_open("fake:c", NULL, BDRV_O_RDWR);
+    assert_int_equal(write_compressed(blk, 512, 4096, buf), -EINVAL);
+    assert_int_equal(write_compressed(blk, 0, 2048, buf), -EINVAL);
+    assert_int_equal(write_compressed(blk, 4096, 4096, buf), 0);
+    assert_int_equal(write_compressed(blk, 4096, 4096, buf), -EIO);
+    assert_int_equal(blk_pwrite(blk, 0, 1, buf), 0);
+    assert_int_equal(write_compressed(blk, 0, 4096, buf), -EIO);
+    assert_int_equal(write_compressed(blk, 8192, 4096, buf), -EIO); /* size */
+    assert_int_equal(write_compressed(blk, 8192, 2048, buf), 0);
+    /* A plain zero entry has no data. */
+    assert_int_equal(blk_pwrite_zeroes(blk, 4096, 4096, BDRV_REQ_MAY_UNMAP),
+                     0);
+    assert_int_equal(write_compressed(blk, 4096, 4096, buf), 0);
+    q_close(blk);
+
+    q_check(blk_open(test_ctx, "fake:c", q_options("driver=raw"),
+                     BDRV_O_RDWR, &blk, &error), error);
+    assert_int_equal(write_compressed(blk, 0, 4096, buf), -ENOTSUP);
+    q_close(blk);
+    fake_disk_free(d);
+}
+
+static void test_filters_pass_compressed_writes_on(void **state)
+{
+    FakeDisk *d = fake_disk_new("c", 0);
+    static uint8_t buf[65536];
+    BlockBackend *blk;
+    GError *error = NULL;
+    uint64_t before;
+
+    q_create("fake:c", "size=1M");
+    before = d->size;
+    q_check(blk_open(test_ctx, NULL,
+                     q_options("driver=blkdebug,image.driver=qcow2,"
+                               "image.file.driver=fake,image.file.name=c"),
+                     BDRV_O_RDWR, &blk, &error), error);
+    assert_int_equal(write_compressed(blk, 0, 65536, buf), 0);
+    q_close(blk);
+    assert_true(d->size - before < 2 * 65536 + 512); /* an L2 table */
+    fake_disk_free(d);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_known_streams_decode),
     cmocka_unit_test(test_a_stream_must_fill_the_cluster_exactly),
@@ -331,6 +443,14 @@ static const struct CMUnitTest tests[] = {
         test_entries_that_lead_nowhere_are_an_error, test_ctx_setup,
         test_ctx_teardown),
     cmocka_unit_test_setup_teardown(test_parts_of_a_cluster_decode_once,
+                                    test_ctx_setup, test_ctx_teardown),
+    cmocka_unit_test_setup_teardown(
+        test_compressed_images_are_written_in_every_geometry, test_ctx_setup,
+        test_ctx_teardown),
+    cmocka_unit_test_setup_teardown(
+        test_compressed_writes_are_refused_where_they_cannot_be,
+        test_ctx_setup, test_ctx_teardown),
+    cmocka_unit_test_setup_teardown(test_filters_pass_compressed_writes_on,
                                     test_ctx_setup, test_ctx_teardown),
 };
 
