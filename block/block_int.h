@@ -227,6 +227,11 @@ struct BlockDriver {
     int coroutine_fn (*co_bitmap_load)(BlockDriverState *bs,
                                        BdrvDirtyBitmap *bm, GError **errp);
 
+    /* Called with the tree held exclusively. See check.h. */
+    int coroutine_fn (*co_check)(BlockDriverState *bs, BdrvCheckResult *ret,
+                                 unsigned fix, BdrvCheckReport *report,
+                                 void *opaque, GError **errp);
+
     /* May yield: a suspended request stays here. */
     void coroutine_fn (*debug_event)(BlockDriverState *bs,
                                      BlkdebugEvent event);

@@ -129,9 +129,6 @@ static int check_tables(const Qcow2Header *h, GError **errp)
     uint64_t bytes = h->refcount_table_clusters * cs;
     int ret;
 
-    if (!h->refcount_table_clusters || !h->refcount_table_offset) {
-        return set_error(errp, -EINVAL, "image has no refcount table");
-    }
     if (bytes > QCOW2_MAX_REFTABLE) {
         return set_error(errp, -EFBIG, "refcount table of %u clusters is "
                          "beyond 8 MiB", h->refcount_table_clusters);
@@ -141,20 +138,12 @@ static int check_tables(const Qcow2Header *h, GError **errp)
     if (ret < 0) {
         return ret;
     }
-    if (h->nb_snapshots > QCOW2_MAX_SNAPSHOTS) {
-        return set_error(errp, -EFBIG, "%u snapshots are more than %u",
-                         h->nb_snapshots, QCOW2_MAX_SNAPSHOTS);
-    }
-    if (h->nb_snapshots && !h->snapshots_offset) {
-        return set_error(errp, -EINVAL,
-                         "snapshot table overlaps the header");
-    }
     return check_table(h->snapshots_offset, QCOW2_MAX_SNAPTABLE, cs,
                        "snapshot table", errp);
 }
 
-int qcow2_header_decode(const uint8_t *buf, size_t len, Qcow2Header *ret,
-                        GError **errp)
+int qcow2_header_decode_damaged(const uint8_t *buf, size_t len,
+                                Qcow2Header *ret, GError **errp)
 {
     Qcow2Header h = { 0 };
     int r;
@@ -182,6 +171,30 @@ int qcow2_header_decode(const uint8_t *buf, size_t len, Qcow2Header *ret,
     r = r < 0 ? r : check_tables(&h, errp);
     if (r < 0) {
         return r;
+    }
+    *ret = h;
+    return 0;
+}
+
+int qcow2_header_decode(const uint8_t *buf, size_t len, Qcow2Header *ret,
+                        GError **errp)
+{
+    Qcow2Header h;
+    int r = qcow2_header_decode_damaged(buf, len, &h, errp);
+
+    if (r < 0) {
+        return r;
+    }
+    if (!h.refcount_table_clusters || !h.refcount_table_offset) {
+        return set_error(errp, -EINVAL, "image has no refcount table");
+    }
+    if (h.nb_snapshots > QCOW2_MAX_SNAPSHOTS) {
+        return set_error(errp, -EFBIG, "%u snapshots are more than %u",
+                         h.nb_snapshots, QCOW2_MAX_SNAPSHOTS);
+    }
+    if (h.nb_snapshots && !h.snapshots_offset) {
+        return set_error(errp, -EINVAL,
+                         "snapshot table overlaps the header");
     }
     *ret = h;
     return 0;

@@ -120,7 +120,10 @@ static int coroutine_fn load_header(Qcow2State *s, unsigned flags,
         return set_error(errp, ret, "cannot read the header: %s",
                          g_strerror(-ret));
     }
-    ret = qcow2_header_decode(s->hdr_sector, QCOW2_SECTOR, &s->hdr, errp);
+    ret = s->damaged_ok
+          ? qcow2_header_decode_damaged(s->hdr_sector, QCOW2_SECTOR, &s->hdr,
+                                        errp)
+          : qcow2_header_decode(s->hdr_sector, QCOW2_SECTOR, &s->hdr, errp);
     if (ret < 0) {
         return ret;
     }
@@ -289,12 +292,14 @@ static int take_options(Qcow2State *s, BdrvOptions *o, GError **errp)
 
 /* ---- tables ---- */
 
-/* R7: a table that the file does not hold was cut off or never there. */
+/* R7: a table that the file does not hold was cut off or never there. A check
+ * reads zeroes instead and reports it. */
 static int check_inside(const Qcow2State *s, uint64_t file_bytes,
                         uint64_t offset, uint64_t bytes, const char *what,
                         GError **errp)
 {
-    if (bytes && offset + bytes > ROUND_UP(file_bytes, s->cluster_size)) {
+    if (bytes && !s->damaged_ok &&
+        offset + bytes > ROUND_UP(file_bytes, s->cluster_size)) {
         return set_error(errp, -EINVAL, "%s lies past the end of the file",
                          what);
     }
@@ -342,7 +347,7 @@ static int coroutine_fn load_tables(Qcow2State *s, GError **errp)
     if (ret < 0) {
         return ret;
     }
-    s->first_free = g_try_new0(uint32_t, s->reftable.size);
+    s->first_free = g_try_new0(uint32_t, s->reftable.size + 1);
     if (!s->first_free) {
         return set_error(errp, -ENOMEM, "no memory for refcounts");
     }
@@ -462,6 +467,7 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, BdrvOptions *options,
 
     s->bs = bs;
     s->data_file = bs->file;
+    s->damaged_ok = flags & BDRV_O_CHECK;
     co_rwlock_init(&s->map_lock);
     co_mutex_init(&s->lock);
     co_queue_init(&s->l1_growing_queue);

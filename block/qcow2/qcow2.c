@@ -178,6 +178,7 @@ BlockDriver bdrv_qcow2 = {
     .co_truncate = qcow2_co_truncate,
     .co_block_status = qcow2_co_block_status,
     .co_get_info = qcow2_co_get_info,
+    .co_check = qcow2_co_check,
     .co_snapshot_create = qcow2_co_snapshot_create,
     .co_snapshot_goto = qcow2_co_snapshot_goto,
     .co_snapshot_delete = qcow2_co_snapshot_delete,

@@ -120,6 +120,10 @@ typedef struct Qcow2Extensions {
  */
 int qcow2_header_decode(const uint8_t *buf, size_t len, Qcow2Header *ret,
                         GError **errp);
+/* The same, but what a repair can mend is let through: no refcount table, too
+ * many snapshots. */
+int qcow2_header_decode_damaged(const uint8_t *buf, size_t len,
+                                Qcow2Header *ret, GError **errp);
 /* Write the fixed fields over the first 72 or 112 bytes of @buf. A v3 field
  * that header_length does not cover is left alone. */
 void qcow2_header_encode(const Qcow2Header *h, uint8_t *buf);
@@ -225,6 +229,7 @@ struct Qcow2State {
     bool overlap_cached;
     Qcow2Extensions ext;
     unsigned backing_depth;     /* backing file edges above this node */
+    bool damaged_ok;            /* opened to be checked (BDRV_O_CHECK) */
 
     Qcow2DecodedCache *decoded; /* compress.c */
 
@@ -261,6 +266,8 @@ struct Qcow2State {
 
     GPtrArray *snapshots;       /* Qcow2Snapshot */
     uint64_t snaptable_bytes;
+    uint32_t snaps_cut;         /* entries beyond the limits, not loaded */
+    uint32_t snaps_clipped;     /* loaded without all of their extra data */
     Qcow2VmstateView vm_view;   /* map_lock */
 };
 
@@ -734,7 +741,8 @@ uint64_t qcow2_snapshot_icount(const Qcow2Snapshot *sn);
 bool qcow2_snapshot_has_disk_size(const Qcow2Snapshot *sn);
 /* Text up to a NUL; to be freed. */
 char *qcow2_snapshot_text(GBytes *bytes);
-/* Load s->snapshots as the header says. */
+/* Load s->snapshots as the header says. A table beyond the limits is refused,
+ * or, with s->damaged_ok, cut: s->snaps_cut, s->snaps_clipped. */
 int coroutine_fn qcow2_snaptable_load(Qcow2State *s, GError **errp);
 /* Append the bytes of all entries to @buf. -EFBIG beyond 64 MiB. */
 int qcow2_snaptable_encode(GPtrArray *snapshots, uint64_t disk_size,
@@ -776,6 +784,12 @@ int coroutine_fn qcow2_co_vmstate_discard(BlockDriverState *bs);
 int coroutine_fn qcow2_drop_active_vmstate(Qcow2State *s)
     REQUIRES(s->lock) DROPS(s->lock);
 void qcow2_vmstate_view_reset(Qcow2State *s);
+
+/* ---- check.c ---- */
+
+int coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *ret,
+                                unsigned fix, BdrvCheckReport *report,
+                                void *opaque, GError **errp);
 
 /* ---- truncate.c, create.c ---- */
 

@@ -61,7 +61,7 @@ typedef struct TableReader {
     uint64_t len;
 } TableReader;
 
-/* Copy @n bytes at @pos of the table. */
+/* Copy @n bytes at @pos of the table; -EFBIG past its limit. */
 static int coroutine_fn read_bytes(TableReader *r, uint64_t pos, uint64_t n,
                                    void *buf)
 {
@@ -123,26 +123,28 @@ static int coroutine_fn load_entry(TableReader *r, uint64_t *pos,
     sn->vm_clock_nsec = be64_get(p + 24);
     sn->vm_state_size32 = be32_get(p + 32);
     extra = be32_get(p + 36);
-    if (extra > QCOW2_MAX_EXTRA) {
+    if (extra > QCOW2_MAX_EXTRA && !r->s->damaged_ok) {
         return set_error(errp, -EFBIG, "snapshot table entry has %u bytes of "
                          "extra data, more than %d", extra, QCOW2_MAX_EXTRA);
     }
     *pos += ENTRY_BYTES;
     sn->extra = g_byte_array_new();
-    g_byte_array_set_size(sn->extra, extra);
-    ret = extra ? read_bytes(r, *pos, extra, sn->extra->data) : 0;
+    g_byte_array_set_size(sn->extra, MIN(extra, QCOW2_MAX_EXTRA));
+    ret = extra ? read_bytes(r, *pos, sn->extra->len, sn->extra->data) : 0;
     *pos += extra;
     ret = ret < 0 ? ret : load_bytes(r, *pos, id_len, &sn->id);
     *pos += id_len;
     ret = ret < 0 ? ret : load_bytes(r, *pos, name_len, &sn->name);
     *pos += name_len;
+    r->s->snaps_clipped += ret == 0 && extra > QCOW2_MAX_EXTRA;
     return ret;
 }
 
 int coroutine_fn qcow2_snaptable_load(Qcow2State *s, GError **errp)
 {
+    uint32_t n = MIN(s->hdr.nb_snapshots, QCOW2_MAX_SNAPSHOTS);
     TableReader r = { .s = s };
-    uint64_t pos = 0;
+    uint64_t pos = 0, end = 0;
     int ret = 0;
 
     if (!s->hdr.nb_snapshots) {
@@ -152,19 +154,24 @@ int coroutine_fn qcow2_snaptable_load(Qcow2State *s, GError **errp)
     if (!r.window) {
         return set_error(errp, -ENOMEM, "no memory for the snapshot table");
     }
-    for (uint32_t i = 0; i < s->hdr.nb_snapshots && ret == 0; i++) {
+    for (uint32_t i = 0; i < n && ret == 0; i++) {
         Qcow2Snapshot *sn = g_new0(Qcow2Snapshot, 1);
 
         pos = ROUND_UP(pos, 8);
         ret = load_entry(&r, &pos, sn, errp);
         if (ret == 0) {
             g_ptr_array_add(s->snapshots, sn);
+            end = pos;
         } else {
             qcow2_snapshot_free(sn);
         }
     }
     free(r.window);
-    s->snaptable_bytes = pos;
+    s->snaptable_bytes = end;
+    s->snaps_cut = s->hdr.nb_snapshots - s->snapshots->len;
+    if (ret == -EFBIG && s->damaged_ok) {
+        ret = 0;
+    }
     return ret < 0 ? set_error(errp, ret, "cannot load the snapshot table: "
                                "%s", g_strerror(-ret)) : 0;
 }

@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "block/blkdebug-events.h"
+#include "block/check.h"
 #include "block/options.h"
 #include "util/aio.h"
 #include "util/compiler.h"
