@@ -23,6 +23,7 @@ enum {
     CRASH_VM        = 1 << 1,   /* snapshots with vmstate */
     CRASH_RESIZE    = 1 << 2,
     CRASH_WEAK      = 1 << 3,   /* discards may do nothing */
+    CRASH_COMPRESS  = 1 << 4,
 };
 
 typedef struct CrashConfig {
@@ -33,7 +34,11 @@ typedef struct CrashConfig {
     unsigned cluster;           /* sectors */
     unsigned features;
     unsigned filler;            /* KiB written behind CRASH_SECTORS before */
-    bool backing;               /* "rec:b" lies below */
+    enum {
+        CRASH_ALONE,
+        CRASH_BELOW,            /* "rec:b" is its backing file */
+        CRASH_DATA_FILE,        /* "rec:d" has the guest's data */
+    } second;
 } CrashConfig;
 
 extern const CrashConfig crash_configs[];
@@ -50,12 +55,14 @@ typedef struct CrashCounts {
     unsigned peer;              /* judged by qemu-img too */
 } CrashCounts;
 
+#define CRASH_DISKS 2
+
 typedef struct CrashWorld {
     const CrashConfig *config;
     uint32_t seed;
     GRand *rand;                /* of the workload */
-    RecordDisk *disk;           /* the image */
-    RecordDisk *below;          /* its backing file */
+    RecordDisk *disk[CRASH_DISKS];  /* the image first */
+    unsigned nb_disks;
     BlockBackend *blk;
     RecordLog *log;
     GPtrArray *ops;             /* CrashOp */
@@ -75,6 +82,13 @@ CrashWorld *crash_world_new(const CrashConfig *c, uint32_t seed,
 void crash_world_free(CrashWorld *w);
 void crash_prepare(CrashWorld *w);
 void crash_record(CrashWorld *w, unsigned nb_ops);
+
+/* Every disk of the world: places to go back to. */
+typedef struct CrashMark {
+    RecordMark disk[CRASH_DISKS];
+} CrashMark;
+CrashMark crash_mark(CrashWorld *w);
+void crash_undo(CrashWorld *w, CrashMark m);
 
 /* Print the workload, then fail the test. */
 void crash_fail(CrashWorld *w, const char *fmt, ...)

@@ -12,7 +12,7 @@
 static void check_bytes(CrashWorld *w, const char *what,
                         Qcow2CheckResult *ret)
 {
-    if (qcow2_checker_run(w->disk->mem, w->disk->len, ret) < 0) {
+    if (qcow2_checker_run(w->disk[0]->mem, w->disk[0]->len, ret) < 0) {
         crash_fail(w, "%s: not a qcow2 image any more", what);
     }
     if (ret->corruptions) {
@@ -148,10 +148,10 @@ static void judge_peer(CrashWorld *w, const Qcow2CheckResult *r)
     g_autofree char *out = NULL;
     int ret;
 
-    if (!test_have_program("qemu-img") || r->copied || w->below) {
+    if (!test_have_program("qemu-img") || r->copied || w->nb_disks > 1) {
         return;
     }
-    if (!g_file_set_contents(path, (char *)w->disk->mem, w->disk->len,
+    if (!g_file_set_contents(path, (char *)w->disk[0]->mem, w->disk[0]->len,
                              NULL)) {
         fail_msg("%s cannot be written", path);
     }
@@ -164,7 +164,7 @@ static void judge_peer(CrashWorld *w, const Qcow2CheckResult *r)
 
 void crash_judge(CrashWorld *w, unsigned look)
 {
-    RecordMark m = record_mark(w->disk);
+    CrashMark m = crash_mark(w);
     Qcow2CheckResult r;
 
     check_bytes(w, "after the cut", &r);
@@ -178,5 +178,5 @@ void crash_judge(CrashWorld *w, unsigned look)
     if (look) {
         check_bytes(w, "after use", &r);
     }
-    record_undo(w->disk, m);
+    crash_undo(w, m);
 }

@@ -18,28 +18,32 @@ static CrashCounts counts;
 
 const CrashConfig crash_configs[] = {
     { "c1k", "cluster_size=1k", "", 256, 2,
-      CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0, false },
+      CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0, CRASH_ALONE },
     { "rb64", "cluster_size=512,refcount_bits=64",
       "l2-cache-size=1k,l2-cache-entry-size=512,refcount-cache-size=2k", 256,
-      1, CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0, false },
+      1, CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0, CRASH_ALONE },
     { "v2", "cluster_size=4k,compat=0.10", "", 256, 8, CRASH_SNAP | CRASH_VM,
       0, false },
     { "rb1", "cluster_size=1k,refcount_bits=1", "", 256, 2,
-      CRASH_SNAP | CRASH_RESIZE, 0, false },
+      CRASH_SNAP | CRASH_RESIZE, 0, CRASH_ALONE },
     { "rb2", "cluster_size=4k,refcount_bits=2", "", 256, 8,
-      CRASH_SNAP | CRASH_VM, 0, false },
+      CRASH_SNAP | CRASH_VM, 0, CRASH_ALONE },
     { "rb4", "cluster_size=512,refcount_bits=4", "", 200, 1,
-      CRASH_SNAP | CRASH_VM, 0, false },
+      CRASH_SNAP | CRASH_VM, 0, CRASH_ALONE },
     { "rb8", "cluster_size=2k,refcount_bits=8", "", 256, 4,
-      CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0, false },
+      CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0, CRASH_ALONE },
     { "rb32", "cluster_size=1k,refcount_bits=32", "", 256, 2,
-      CRASH_SNAP | CRASH_VM, 0, false },
+      CRASH_SNAP | CRASH_VM, 0, CRASH_ALONE },
     { "64k", "cluster_size=64k", "", CRASH_SECTORS, 128, CRASH_SNAP | CRASH_VM,
       0, false },
     { "backing", "cluster_size=4k,backing_file=rec:b,backing_fmt=raw", "",
-      256, 8, CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0, true },
+      256, 8, CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0, CRASH_BELOW },
+    { "zlib", "cluster_size=4k", "", CRASH_SECTORS, 8,
+      CRASH_SNAP | CRASH_VM | CRASH_COMPRESS, 0, CRASH_ALONE },
+    { "zstd", "cluster_size=2k,compression_type=zstd,refcount_bits=2", "",
+      CRASH_SECTORS, 4, CRASH_SNAP | CRASH_COMPRESS, 0, CRASH_ALONE },
     { "reftable", "cluster_size=512,refcount_bits=64", "", 6144, 1,
-      CRASH_SNAP | CRASH_VM, 1660, false },
+      CRASH_SNAP | CRASH_VM, 1660, CRASH_ALONE },
 };
 const unsigned crash_nb_configs = G_N_ELEMENTS(crash_configs);
 
@@ -81,7 +85,7 @@ static void try_state(CrashWorld *w, unsigned k, unsigned nth)
     GRand *rand = g_rand_new_with_seed(seed);
     RecordMode mode = nth ? g_rand_int_range(rand, 1, RECORD_MODES)
                           : RECORD_ALL_ENDED;
-    RecordMark m = record_mark(w->disk);
+    CrashMark m = crash_mark(w);
     unsigned n = states_so_far();
     unsigned look = 0;
 
@@ -94,7 +98,7 @@ static void try_state(CrashWorld *w, unsigned k, unsigned nth)
     look |= n % LOOK_PEER_EVERY == 0 ? CRASH_LOOK_PEER : 0;
     record_build(w->log, mode, rand);
     crash_judge(w, look);
-    record_undo(w->disk, m);
+    crash_undo(w, m);
     counts.states[mode]++;
     g_rand_free(rand);
 }

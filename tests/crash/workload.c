@@ -10,15 +10,22 @@
 
 /* ---- worlds ---- */
 
-static void create_below(CrashWorld *w)
+static void fill_below(RecordDisk *d)
 {
     g_autofree uint8_t *buf = g_malloc(CRASH_SECTORS * SECTOR_BYTES);
 
     for (unsigned i = 0; i < CRASH_SECTORS; i++) {
         sector_fill(buf + i * SECTOR_BYTES, i, CRASH_BACKING);
     }
-    w->below = record_disk_new("b");
-    record_disk_set(w->below, buf, CRASH_SECTORS * SECTOR_BYTES);
+    record_disk_set(d, buf, CRASH_SECTORS * SECTOR_BYTES);
+}
+
+static void add_disk(CrashWorld *w, const char *name)
+{
+    RecordDisk *d = record_disk_new(name);
+
+    d->zeroes = w->seed % 2;
+    w->disk[w->nb_disks++] = d;
 }
 
 CrashWorld *crash_world_new(const CrashConfig *c, uint32_t seed,
@@ -30,10 +37,12 @@ CrashWorld *crash_world_new(const CrashConfig *c, uint32_t seed,
     w->seed = seed;
     w->counts = counts;
     w->rand = g_rand_new_with_seed(seed);
-    w->disk = record_disk_new("c");
-    w->disk->zeroes = seed % 2;
-    if (c->backing) {
-        create_below(w);
+    add_disk(w, "c");
+    if (c->second == CRASH_BELOW) {
+        add_disk(w, "b");
+        fill_below(w->disk[1]);
+    } else if (c->second == CRASH_DATA_FILE) {
+        add_disk(w, "d");
     }
     w->ops = g_ptr_array_new_with_free_func(g_free);
     w->events = g_array_new(false, false, sizeof(CrashEvent));
@@ -47,8 +56,9 @@ CrashWorld *crash_world_new(const CrashConfig *c, uint32_t seed,
 
 void crash_world_free(CrashWorld *w)
 {
-    record_disk_free(w->disk);
-    record_disk_free(w->below);
+    for (unsigned i = 0; i < w->nb_disks; i++) {
+        record_disk_free(w->disk[i]);
+    }
     if (w->log) {
         record_log_free(w->log);
     }
@@ -59,6 +69,23 @@ void crash_world_free(CrashWorld *w)
     g_free(w->start);
     g_free(w->model);
     g_free(w);
+}
+
+CrashMark crash_mark(CrashWorld *w)
+{
+    CrashMark m;
+
+    for (unsigned i = 0; i < w->nb_disks; i++) {
+        m.disk[i] = record_mark(w->disk[i]);
+    }
+    return m;
+}
+
+void crash_undo(CrashWorld *w, CrashMark m)
+{
+    for (unsigned i = 0; i < w->nb_disks; i++) {
+        record_undo(w->disk[i], m.disk[i]);
+    }
 }
 
 static void print_op(const CrashEvent *e)
@@ -118,6 +145,7 @@ static int coroutine_fn co_request(CrashWorld *w, const CrashOp *op)
 
     switch (op->type) {
     case OP_WRITE:
+    case OP_WRITE_COMPRESSED:
         return co_write(w, op);
     case OP_ZERO:
         return blk_co_pwrite_zeroes(w->blk, offset, bytes, op->flags);
@@ -220,15 +248,18 @@ static int run_special(CrashWorld *w, const CrashOp *op)
 
 static bool is_request(const CrashOp *op)
 {
-    return op->type == OP_WRITE || op->type == OP_ZERO ||
-           op->type == OP_DISCARD || op->type == OP_FLUSH;
+    return op->type == OP_WRITE || op->type == OP_WRITE_COMPRESSED ||
+           op->type == OP_ZERO || op->type == OP_DISCARD ||
+           op->type == OP_FLUSH;
 }
 
-/* A narrow refcount has no room for this. */
+/* A narrow refcount has no room; what is allocated is not compressed. */
 static bool refused(const CrashOp *op)
 {
-    return op->ret == -ERANGE &&
-           (op->type == OP_SNAP_CREATE || op->type == OP_SNAP_GOTO);
+    return op->type == OP_WRITE_COMPRESSED
+           ? op->ret == -EIO
+           : op->ret == -ERANGE &&
+             (op->type == OP_SNAP_CREATE || op->type == OP_SNAP_GOTO);
 }
 
 static void run(CrashWorld *w, CrashOp **ops, unsigned nb)
@@ -289,6 +320,22 @@ static void pick_range(CrashWorld *w, CrashOp *op, unsigned lo, unsigned hi)
     }
 }
 
+/* Whole clusters only; most of them have not been written yet. */
+static void pick_compressed(CrashWorld *w, CrashOp *op, unsigned lo,
+                            unsigned hi)
+{
+    unsigned c = w->config->cluster;
+    unsigned first = DIV_ROUND_UP(lo, c), end = hi / c;
+
+    if (first >= end) {
+        return;
+    }
+    op->type = OP_WRITE_COMPRESSED;
+    op->flags = BDRV_REQ_WRITE_COMPRESSED;
+    op->n = MIN(end - first, op->n / c + 1) * c;
+    op->lba = pick(w, first, end - op->n / c + 1) * c;
+}
+
 static void pick_request(CrashWorld *w, CrashOp *op, unsigned lo, unsigned hi)
 {
     unsigned c = w->config->cluster;
@@ -298,6 +345,9 @@ static void pick_request(CrashWorld *w, CrashOp *op, unsigned lo, unsigned hi)
     op->type = kind < 6 ? OP_WRITE : kind < 8 ? OP_ZERO : OP_DISCARD;
     if (op->type == OP_WRITE) {
         op->gen = ++w->gen;
+        if ((w->config->features & CRASH_COMPRESS) && pick(w, 0, 2)) {
+            pick_compressed(w, op, lo, hi);
+        }
     } else if (op->type == OP_ZERO) {
         op->flags = pick(w, 0, 2) ? BDRV_REQ_MAY_UNMAP : 0;
     } else {
@@ -426,7 +476,8 @@ void crash_prepare(CrashWorld *w)
                                               SECTOR_BYTES);
 
     q_create("rec:c", create);
-    crash_model_init(w->live, c->sectors, c->backing ? CRASH_BACKING : 0);
+    crash_model_init(w->live, c->sectors,
+                     c->second == CRASH_BELOW ? CRASH_BACKING : 0);
     w->blk = q_open("rec:c", c->open, OPEN_FLAGS);
     write_filler(w);
     steps(w, pick(w, 0, 10));
@@ -437,12 +488,11 @@ void crash_prepare(CrashWorld *w)
 
 void crash_record(CrashWorld *w, unsigned nb_ops)
 {
-    RecordDisk *disks[] = { w->disk, w->below };
     CrashOp *close = op_new(w, OP_REOPEN);
 
     *w->start = *w->live;
     *w->model = *w->live;
-    w->log = record_start(disks, w->below ? 2 : 1);
+    w->log = record_start(w->disk, w->nb_disks);
     w->recording = true;
     w->blk = q_open("rec:c", w->config->open, OPEN_FLAGS);
     steps(w, nb_ops);

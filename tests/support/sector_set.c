@@ -7,6 +7,12 @@
 
 #define WORDS (SECTOR_BYTES / 8)
 
+/* Every fourth generation cannot be compressed. */
+static unsigned period(uint32_t gen)
+{
+    return gen % 4 ? 4 : WORDS;
+}
+
 static uint64_t word(uint64_t key, unsigned i)
 {
     uint64_t v = (key + i) * 0x9e3779b97f4a7c15ull;
@@ -23,7 +29,7 @@ void sector_fill(uint8_t *p, uint64_t lba, uint32_t gen)
         return;
     }
     for (unsigned i = 0; i < WORDS; i++) {
-        uint64_t v = word(key, i);
+        uint64_t v = word(key, i % period(gen));
 
         memcpy(p + i * 8, &v, 8);
     }
