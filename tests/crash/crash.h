@@ -52,6 +52,7 @@ typedef struct CrashCounts {
     unsigned snapshots;         /* looked at whole, with their vmstate */
     unsigned overwritten;       /* used after the cut, and checked again */
     unsigned leaky;
+    unsigned checked;           /* by the driver's own check */
     unsigned peer;              /* judged by qemu-img too */
 } CrashCounts;
 
@@ -99,6 +100,7 @@ enum {
     CRASH_LOOK_SNAPSHOTS = 1 << 0,
     CRASH_LOOK_USE       = 1 << 1,
     CRASH_LOOK_PEER      = 1 << 2,
+    CRASH_LOOK_CHECK     = 1 << 3,
 };
 /* The crash state that the disks hold, against w->model. */
 void crash_judge(CrashWorld *w, unsigned look);

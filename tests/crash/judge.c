@@ -141,6 +141,24 @@ static void judge_open(CrashWorld *w, unsigned look)
     }
 }
 
+/* The driver's own check finds what the independent checker has found. */
+static void judge_check(CrashWorld *w, const Qcow2CheckResult *r)
+{
+    BdrvCheckResult c;
+    GError *error = NULL;
+
+    if (blk_check(w->blk, &c, 0, NULL, NULL, &error) < 0) {
+        crash_fail(w, "check: %s", error->message);
+    }
+    if (c.leaks != r->leaks || c.corruptions != r->copied || c.check_errors) {
+        crash_fail(w, "check: %" PRIu64 " leaks, %" PRIu64 " corruptions, %"
+                   PRIu64 " errors; expected %" PRIu64 " and %" PRIu64
+                   " COPIED flags", c.leaks, c.corruptions, c.check_errors,
+                   r->leaks, r->copied);
+    }
+    w->counts->checked++;
+}
+
 /* A copy for qemu-img, which takes COPIED-only findings for corruption. */
 static void judge_peer(CrashWorld *w, const Qcow2CheckResult *r)
 {
@@ -173,6 +191,9 @@ void crash_judge(CrashWorld *w, unsigned look)
         judge_peer(w, &r);
     }
     open_image(w);
+    if (look & CRASH_LOOK_CHECK) {
+        judge_check(w, &r);
+    }
     judge_open(w, look);
     close_image(w);
     if (look) {

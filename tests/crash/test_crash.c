@@ -96,6 +96,7 @@ static void try_state(CrashWorld *w, unsigned k, unsigned nth)
     look |= n % 3 == 0 ? CRASH_LOOK_SNAPSHOTS : 0;
     look |= n % 6 == 0 ? CRASH_LOOK_USE : 0;
     look |= n % LOOK_PEER_EVERY == 0 ? CRASH_LOOK_PEER : 0;
+    look |= n % 7 == 0 ? CRASH_LOOK_CHECK : 0;
     record_build(w->log, mode, rand);
     crash_judge(w, look);
     crash_undo(w, m);
@@ -144,8 +145,9 @@ static void print_counts(void)
                       record_mode_name(i));
     }
     print_message("  %u with leaks, %u used again, %u snapshots looked at, "
-                  "%u judged by qemu-img\n", counts.leaky, counts.overwritten,
-                  counts.snapshots, counts.peer);
+                  "%u checked by the driver, %u by qemu-img\n", counts.leaky,
+                  counts.overwritten, counts.snapshots, counts.checked,
+                  counts.peer);
 }
 
 static void replay(const char *text)
