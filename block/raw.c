@@ -124,11 +124,27 @@ static int coroutine_fn raw_co_create(const char *filename,
                                bdrv_options_take_prefix(options, ""), errp);
 }
 
+/* A raw image is the disk and nothing else. */
+static int coroutine_fn raw_co_measure(BdrvOptions *opts,
+                                       BlockDriverState *src,
+                                       BdrvMeasure *ret, GError **errp)
+{
+    uint64_t size;
+    int r = bdrv_options_take_size(opts, "size", src ? src->total_bytes : 0,
+                                   &size, errp);
+
+    if (r == 0) {
+        ret->required = ret->fully_allocated = ROUND_UP(size, 512);
+    }
+    return r;
+}
+
 BlockDriver bdrv_raw = {
     .format_name = "raw",
     .instance_size = sizeof(RawState),
     .co_open = raw_co_open,
     .co_create = raw_co_create,
+    .co_measure = raw_co_measure,
     .co_getlength = raw_co_getlength,
     .co_preadv = raw_co_preadv,
     .co_pwritev = raw_co_pwritev,

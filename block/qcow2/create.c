@@ -3,16 +3,23 @@
  * New images: header, refcount table, refcount blocks and an empty L1 table,
  * in this order from the start of the file. The header is written last, behind
  * a flush, so that a file with a qcow2 magic is a whole image (R4).
+ *
+ * An external data file is created before the image that names it. For
+ * preallocation the new image is opened and filled by prealloc.c.
+ *
+ * A backing file is opened only when its size is asked for; whether it exists
+ * and whether leaving out its format is wise is for whoever names it.
  */
 #include "qcow2_int.h"
 
 typedef struct CreatePlan {
-    Qcow2Header h;
-    Qcow2Extensions ext;
+    Qcow2Create o;
     uint64_t nb_blocks;
     uint64_t l1_clusters;
     uint64_t used;              /* clusters, all from the start */
 } CreatePlan;
+
+/* ---- options ---- */
 
 static int take_compat(BdrvOptions *o, Qcow2Header *h, GError **errp)
 {
@@ -57,54 +64,156 @@ static int take_geometry(BdrvOptions *o, Qcow2Header *h, GError **errp)
     return 0;
 }
 
-static int take_features(BdrvOptions *o, Qcow2Header *h, GError **errp)
+static int take_compression(BdrvOptions *o, Qcow2Header *h, GError **errp)
 {
     g_autofree char *comp = bdrv_options_take(o, "compression_type");
-    g_autofree char *prealloc = bdrv_options_take(o, "preallocation");
-    bool lazy, ext_l2;
+
+    if (!comp || !strcmp(comp, "zlib") || !strcmp(comp, "deflate")) {
+        return 0;
+    }
+    if (strcmp(comp, "zstd")) {
+        return set_error(errp, -EINVAL, "compression_type is zlib or zstd, "
+                         "not '%s'", comp);
+    }
+    if (h->version < 3) {
+        return set_error(errp, -EINVAL,
+                         "compression_type=zstd needs compat=1.1");
+    }
+    h->incompatible_features |= QCOW2_INC_COMPRESSION;
+    h->compression_type = 1;
+    return 0;
+}
+
+static int take_features(BdrvOptions *o, Qcow2Header *h, GError **errp)
+{
+    bool lazy, extended;
     int ret;
 
     ret = bdrv_options_take_bool(o, "lazy_refcounts", false, &lazy, errp);
     ret = ret < 0 ? ret : bdrv_options_take_bool(o, "extended_l2", false,
-                                                 &ext_l2, errp);
+                                                 &extended, errp);
+    ret = ret < 0 ? ret : take_compression(o, h, errp);
     if (ret < 0) {
         return ret;
     }
-    if (ext_l2) {
-        return set_error(errp, -ENOTSUP, "extended_l2 is not supported");
-    }
-    if (prealloc && strcmp(prealloc, "off")) {
-        return set_error(errp, -ENOTSUP, "preallocation=%s is not supported",
-                         prealloc);
-    }
-    if (comp && !strcmp(comp, "zstd")) {
-        h->incompatible_features |= QCOW2_INC_COMPRESSION;
-        h->compression_type = 1;
-    } else if (comp && strcmp(comp, "zlib") && strcmp(comp, "deflate")) {
-        return set_error(errp, -EINVAL, "compression_type is zlib or zstd, "
-                         "not '%s'", comp);
-    }
-    h->compatible_features = lazy ? QCOW2_COM_LAZY : 0;
-    if (h->version < 3 && (lazy || h->compression_type)) {
+    if (h->version < 3 && (lazy || extended)) {
         return set_error(errp, -EINVAL, "%s needs compat=1.1",
-                         lazy ? "lazy_refcounts" : "compression_type=zstd");
+                         lazy ? "lazy_refcounts" : "extended_l2");
+    }
+    if (extended && h->cluster_bits < QCOW2_MIN_EXTENDED_BITS) {
+        return set_error(errp, -EINVAL, "extended_l2 needs a cluster_size of "
+                         "at least 16k");
+    }
+    h->compatible_features |= lazy ? QCOW2_COM_LAZY : 0;
+    h->incompatible_features |= extended ? QCOW2_INC_EXTENDED_L2 : 0;
+    return 0;
+}
+
+static int take_backing(BdrvOptions *o, Qcow2Extensions *ext, GError **errp)
+{
+    ext->backing_file = bdrv_options_take(o, "backing_file");
+    ext->backing_format = bdrv_options_take(o, "backing_fmt");
+    if (ext->backing_file && !*ext->backing_file) {
+        g_clear_pointer(&ext->backing_file, g_free);
+    }
+    if (ext->backing_format && !ext->backing_file) {
+        return set_error(errp, -EINVAL, "backing_fmt needs backing_file");
+    }
+    if (ext->backing_format &&
+        strlen(ext->backing_format) > QCOW2_MAX_BACKING_FMT) {
+        return set_error(errp, -EINVAL, "backing_fmt is longer than %d",
+                         QCOW2_MAX_BACKING_FMT);
+    }
+    if (ext->backing_file && strlen(ext->backing_file) > QCOW2_MAX_BACKING) {
+        return set_error(errp, -EINVAL, "backing_file is longer than %d",
+                         QCOW2_MAX_BACKING);
     }
     return 0;
 }
+
+static int take_data_file(BdrvOptions *o, Qcow2Create *p, GError **errp)
+{
+    bool raw;
+    int ret = bdrv_options_take_bool(o, "data_file_raw", false, &raw, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    p->ext.data_file_name = bdrv_options_take(o, "data_file");
+    if (raw && !p->ext.data_file_name) {
+        return set_error(errp, -EINVAL, "data_file_raw needs data_file");
+    }
+    if (raw && p->ext.backing_file) {
+        return set_error(errp, -EINVAL, "data_file_raw and backing_file "
+                         "exclude each other");
+    }
+    if (!p->ext.data_file_name) {
+        return 0;
+    }
+    if (p->h.version < 3) {
+        return set_error(errp, -EINVAL, "data_file needs compat=1.1");
+    }
+    p->h.incompatible_features |= QCOW2_INC_DATA_FILE;
+    if (raw) {
+        p->h.autoclear_features |= QCOW2_AUT_RAW;
+        p->prealloc = MAX(p->prealloc, BDRV_PREALLOC_METADATA);
+    }
+    return 0;
+}
+
+static int take_preallocation(BdrvOptions *o, Qcow2Create *p, GError **errp)
+{
+    g_autofree char *text = bdrv_options_take(o, "preallocation");
+    int ret = bdrv_prealloc_parse(text, &p->prealloc, errp);
+
+    if (ret == 0 && p->prealloc != BDRV_PREALLOC_OFF && p->ext.backing_file &&
+        !(p->h.incompatible_features & QCOW2_INC_EXTENDED_L2)) {
+        ret = set_error(errp, -EINVAL, "preallocation with a backing file "
+                        "needs extended_l2=on");
+    }
+    return ret;
+}
+
+int qcow2_take_create_options(BdrvOptions *o, Qcow2Create *p, GError **errp)
+{
+    int ret;
+
+    ret = take_compat(o, &p->h, errp);
+    ret = ret < 0 ? ret : take_geometry(o, &p->h, errp);
+    ret = ret < 0 ? ret : take_features(o, &p->h, errp);
+    ret = ret < 0 ? ret : take_backing(o, &p->ext, errp);
+    ret = ret < 0 ? ret : take_preallocation(o, p, errp);
+    return ret < 0 ? ret : take_data_file(o, p, errp);
+}
+
+void qcow2_create_cleanup(Qcow2Create *p)
+{
+    qcow2_extensions_cleanup(&p->ext);
+}
+
+uint64_t qcow2_l1_entries(const Qcow2Create *p, uint64_t bytes)
+{
+    bool extended = p->h.incompatible_features & QCOW2_INC_EXTENDED_L2;
+
+    return DIV_ROUND_UP(bytes, 1ULL << (p->h.cluster_bits * 2 - 3 -
+                                        extended));
+}
+
+/* ---- size ---- */
 
 /* Length of the backing file as the new image will see it. */
 static int coroutine_fn backing_size(const char *filename,
                                      const CreatePlan *p, uint64_t *ret,
                                      GError **errp)
 {
-    g_autofree char *path = bdrv_combine_filename(filename, p->ext.backing_file);
+    g_autofree char *path = bdrv_combine_filename(filename, p->o.ext.backing_file);
     BdrvOptions *o = bdrv_options_new();
     BlockBackend *blk;
     int64_t bytes;
     int r;
 
-    if (p->ext.backing_format) {
-        bdrv_options_set(o, "driver", p->ext.backing_format);
+    if (p->o.ext.backing_format) {
+        bdrv_options_set(o, "driver", p->o.ext.backing_format);
     }
     r = blk_co_open(path, o, 0, &blk, errp);
     if (r < 0) {
@@ -126,21 +235,9 @@ static int coroutine_fn take_size(const char *filename, BdrvOptions *o,
     uint64_t size;
     int ret;
 
-    p->ext.backing_file = bdrv_options_take(o, "backing_file");
-    p->ext.backing_format = bdrv_options_take(o, "backing_fmt");
-    if (p->ext.backing_format && !p->ext.backing_file) {
-        return set_error(errp, -EINVAL, "backing_fmt needs backing_file");
-    }
-    if (p->ext.backing_format && strlen(p->ext.backing_format) > 15) {
-        return set_error(errp, -EINVAL, "backing_fmt is longer than 15");
-    }
-    if (p->ext.backing_file && strlen(p->ext.backing_file) > QCOW2_MAX_BACKING) {
-        return set_error(errp, -EINVAL, "backing_file is longer than %d",
-                         QCOW2_MAX_BACKING);
-    }
     ret = bdrv_options_take_size(o, "size", UINT64_MAX, &size, errp);
     if (ret == 0 && size == UINT64_MAX) {
-        ret = p->ext.backing_file ? backing_size(filename, p, &size, errp)
+        ret = p->o.ext.backing_file ? backing_size(filename, p, &size, errp)
               : set_error(errp, -EINVAL, "size is missing");
     }
     if (ret < 0) {
@@ -149,51 +246,42 @@ static int coroutine_fn take_size(const char *filename, BdrvOptions *o,
     if (size > BDRV_MAX_LENGTH - QCOW2_SECTOR) {
         return set_error(errp, -EFBIG, "size is too large");
     }
-    p->h.size = ROUND_UP(size, (uint64_t)QCOW2_SECTOR);
+    p->o.h.size = ROUND_UP(size, (uint64_t)QCOW2_SECTOR);
     return 0;
 }
+
+/* ---- layout ---- */
 
 /* Place everything; the refcounts count themselves. */
 static int plan_layout(CreatePlan *p, GError **errp)
 {
-    Qcow2Header *h = &p->h;
+    Qcow2Header *h = &p->o.h;
     uint64_t cs = 1ULL << h->cluster_bits;
-    uint64_t coverage = cs * (cs / 8);
-    uint64_t rpb = cs * 8 >> h->refcount_order;
-    uint64_t l1_size = DIV_ROUND_UP(h->size, coverage);
-    uint64_t table = 1, blocks = 1;
+    uint64_t l1_size = qcow2_l1_entries(&p->o, h->size);
+    uint64_t table;
 
     if (l1_size > QCOW2_MAX_L1_ENTRIES) {
         return set_error(errp, -EFBIG, "size is too large for this cluster "
                          "size");
     }
     p->l1_clusters = DIV_ROUND_UP(l1_size * 8, cs);
-    for (;;) {
-        uint64_t n = 1 + table + blocks + p->l1_clusters;
-        uint64_t b = DIV_ROUND_UP(n, rpb);
-        uint64_t t = DIV_ROUND_UP(b * 8, cs);
-
-        p->used = n;
-        if (b <= blocks && t <= table) {
-            break;
-        }
-        blocks = MAX(b, blocks);
-        table = MAX(t, table);
-    }
-    p->nb_blocks = blocks;
+    p->nb_blocks = qcow2_refcount_clusters(1 + p->l1_clusters,
+                                           h->cluster_bits,
+                                           h->refcount_order, &table);
+    p->used = 1 + table + p->nb_blocks + p->l1_clusters;
     h->refcount_table_offset = cs;
     h->refcount_table_clusters = table;
     h->l1_size = l1_size;
-    h->l1_table_offset = l1_size ? (1 + table + blocks) * cs : 0;
+    h->l1_table_offset = l1_size ? (1 + table + p->nb_blocks) * cs : 0;
     return 0;
 }
 
 static int coroutine_fn write_refcounts(BdrvChild *file, const CreatePlan *p)
 {
-    uint64_t cs = 1ULL << p->h.cluster_bits;
-    uint64_t rpb = cs * 8 >> p->h.refcount_order;
-    uint64_t table_bytes = p->h.refcount_table_clusters * cs;
-    uint64_t first = p->h.refcount_table_offset + table_bytes;
+    uint64_t cs = 1ULL << p->o.h.cluster_bits;
+    uint64_t rpb = cs * 8 >> p->o.h.refcount_order;
+    uint64_t table_bytes = p->o.h.refcount_table_clusters * cs;
+    uint64_t first = p->o.h.refcount_table_offset + table_bytes;
     uint8_t *buf = blk_try_memalign(MAX(table_bytes, cs));
     int ret = 0;
 
@@ -204,14 +292,14 @@ static int coroutine_fn write_refcounts(BdrvChild *file, const CreatePlan *p)
     for (uint64_t i = 0; i < p->nb_blocks; i++) {
         be64_put(buf + i * 8, first + i * cs);
     }
-    ret = bdrv_co_pwrite(file, p->h.refcount_table_offset, table_bytes, buf,
+    ret = bdrv_co_pwrite(file, p->o.h.refcount_table_offset, table_bytes, buf,
                          0);
     for (uint64_t i = 0; i < p->nb_blocks && ret == 0; i++) {
         uint64_t n = p->used > i * rpb ? MIN(p->used - i * rpb, rpb) : 0;
 
         memset(buf, 0, cs);
         for (uint64_t slot = 0; slot < n; slot++) {
-            qcow2_refblock_set(buf, p->h.refcount_order, slot, 1);
+            qcow2_refblock_set(buf, p->o.h.refcount_order, slot, 1);
         }
         ret = bdrv_co_pwrite(file, first + i * cs, cs, buf, 0);
     }
@@ -226,16 +314,16 @@ static int coroutine_fn write_image(BdrvChild *file, CreatePlan *p,
     g_autoptr(GByteArray) header = g_byte_array_new();
     int ret;
 
-    ret = qcow2_header_build(&p->h, &p->ext, &form, header, NULL, errp);
+    ret = qcow2_header_build(&p->o.h, &p->o.ext, &form, header, NULL, errp);
     if (ret < 0) {
         return ret;
     }
     ret = write_refcounts(file, p);
-    if (ret == 0 && p->h.l1_size) {
-        uint64_t bytes = ROUND_UP((uint64_t)p->h.l1_size * 8,
+    if (ret == 0 && p->o.h.l1_size) {
+        uint64_t bytes = ROUND_UP((uint64_t)p->o.h.l1_size * 8,
                                   (uint64_t)QCOW2_SECTOR);
 
-        ret = bdrv_co_pwrite_zeroes(file, p->h.l1_table_offset, bytes, 0);
+        ret = bdrv_co_pwrite_zeroes(file, p->o.h.l1_table_offset, bytes, 0);
     }
     ret = ret < 0 ? ret : bdrv_co_flush(file->bs); /* R4 */
     ret = ret < 0 ? ret : bdrv_co_pwrite(file, 0, header->len, header->data,
@@ -266,19 +354,93 @@ static int coroutine_fn create_file(const char *filename, CreatePlan *p,
     return ret;
 }
 
+/* ---- preallocation ---- */
+
+static int coroutine_fn fill_image(BlockDriverState *bs, BdrvPrealloc mode,
+                                   GError **errp)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    co_rwlock_wrlock(&s->map_lock);
+    co_mutex_lock(&s->lock);
+    ret = qcow2_preallocate(s, 0, s->hdr.size, mode);
+    co_mutex_unlock(&s->lock);
+    co_rwlock_unlock(&s->map_lock);
+    return ret < 0 ? set_error(errp, ret, "cannot preallocate: %s",
+                               g_strerror(-ret)) : 0;
+}
+
+static int coroutine_fn preallocate(const char *filename, const CreatePlan *p,
+                                    GError **errp)
+{
+    BdrvOptions *options;
+    BdrvChild *image;
+    int ret, ret2;
+
+    if (p->o.prealloc == BDRV_PREALLOC_OFF) {
+        return 0;
+    }
+    options = bdrv_options_new();
+    bdrv_options_set(options, "driver", "qcow2");
+    if (p->o.ext.data_file_name) {
+        bdrv_options_set(options, "data-file.filename",
+                         p->o.ext.data_file_name);
+    }
+    ret = bdrv_co_open_root(filename, options,
+                            BDRV_O_RDWR | BDRV_O_NO_BACKING, &image, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = fill_image(image->bs, p->o.prealloc, errp);
+    ret2 = bdrv_co_close_child(image);
+    if (ret == 0 && ret2 < 0) {
+        ret = set_error(errp, ret2, "cannot close the image: %s",
+                        g_strerror(-ret2));
+    }
+    return ret;
+}
+
+/* The data file is as long as the disk. */
+static int coroutine_fn create_data_file(const CreatePlan *p, GError **errp)
+{
+    static const char *const names[] = {
+        [BDRV_PREALLOC_OFF] = "off",
+        [BDRV_PREALLOC_METADATA] = "off",
+        [BDRV_PREALLOC_FALLOC] = "falloc",
+        [BDRV_PREALLOC_FULL] = "full",
+    };
+    g_autofree char *size = NULL;
+    BdrvOptions *options;
+    int ret;
+
+    if (!p->o.ext.data_file_name) {
+        return 0;
+    }
+    options = bdrv_options_new();
+    size = g_strdup_printf("%" PRIu64, p->o.h.size);
+    bdrv_options_set(options, "size", size);
+    if (p->o.prealloc > BDRV_PREALLOC_METADATA) {
+        bdrv_options_set(options, "preallocation", names[p->o.prealloc]);
+    }
+    ret = bdrv_co_create_file(p->o.ext.data_file_name, options, errp);
+    return ret < 0 ? prefix_error(errp, ret, "data file '%s': ",
+                                  p->o.ext.data_file_name) : 0;
+}
+
 int coroutine_fn qcow2_co_create(const char *filename, BdrvOptions *options,
                                  GError **errp)
 {
     CreatePlan p = { 0 };
     int ret;
 
-    ret = take_compat(options, &p.h, errp);
-    ret = ret < 0 ? ret : take_geometry(options, &p.h, errp);
-    ret = ret < 0 ? ret : take_features(options, &p.h, errp);
+    ret = qcow2_take_create_options(options, &p.o, errp);
     ret = ret < 0 ? ret : take_size(filename, options, &p, errp);
     ret = ret < 0 ? ret : plan_layout(&p, errp);
     ret = ret < 0 ? ret : bdrv_options_check_empty(options, errp);
+    ret = ret < 0 ? ret : create_data_file(&p, errp);
     ret = ret < 0 ? ret : create_file(filename, &p, errp);
-    qcow2_extensions_cleanup(&p.ext);
+    ret = ret < 0 ? ret : preallocate(filename, &p, errp);
+    qcow2_create_cleanup(&p.o);
     return ret;
 }

@@ -169,6 +169,7 @@ BlockDriver bdrv_qcow2 = {
     .co_open = qcow2_co_open,
     .co_close = qcow2_co_close,
     .co_create = qcow2_co_create,
+    .co_measure = qcow2_co_measure,
     .co_preadv = qcow2_co_preadv,
     .co_pwritev = qcow2_co_pwritev,
     .co_pwritev_compressed = qcow2_co_pwritev_compressed,

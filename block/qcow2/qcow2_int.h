@@ -42,6 +42,7 @@
 #define QCOW2_MAGIC            0x514649fbu
 #define QCOW2_MIN_CLUSTER_BITS 9
 #define QCOW2_MAX_CLUSTER_BITS 21
+#define QCOW2_MIN_EXTENDED_BITS 14 /* subclusters of 512 bytes */
 #define QCOW2_SECTOR           512
 #define QCOW2_MAX_L1_ENTRIES   (32u * 1024 * 1024 / 8)
 #define QCOW2_MAX_REFTABLE     (8u * 1024 * 1024)
@@ -66,12 +67,15 @@
 #define QCOW2_COM_LAZY         (1ULL << 0)
 /* autoclear_features */
 #define QCOW2_AUT_BITMAPS      (1ULL << 0)
+#define QCOW2_AUT_RAW          (1ULL << 1)
 
 /* L1 and L2 entries */
 #define QCOW2_OFFSET_MASK      0x00fffffffffffe00ULL
 #define QCOW2_COPIED           (1ULL << 63)
 #define QCOW2_COMPRESSED       (1ULL << 62)
 #define QCOW2_ZERO             1ULL
+/* Subclusters: all of them read as zeroes */
+#define QCOW2_ALL_ZERO         0xffffffff00000000ULL
 /* Refcount table entries */
 #define QCOW2_REFBLOCK_MASK    0xfffffffffffffe00ULL
 
@@ -791,11 +795,41 @@ int coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *ret,
                                 unsigned fix, BdrvCheckReport *report,
                                 void *opaque, GError **errp);
 
-/* ---- truncate.c, create.c ---- */
+/* ---- truncate.c ---- */
 
 int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, uint64_t size,
                                    BdrvPrealloc prealloc, GError **errp);
+
+/* ---- prealloc.c ---- */
+
+/* Give guest clusters of [@from, @to) that have nothing host clusters, durably.
+ * map_lock is held exclusively; the L1 table grows if it has to. */
+int coroutine_fn qcow2_preallocate(Qcow2State *s, uint64_t from, uint64_t to,
+                                   BdrvPrealloc mode)
+    REQUIRES(s->lock) DROPS(s->lock);
+
+/* ---- create.c, measure.c ---- */
+
+/* What an image is to be, from the options of create; size apart. */
+typedef struct Qcow2Create {
+    Qcow2Header h;          /* geometry and feature bits */
+    Qcow2Extensions ext;    /* backing and data file */
+    BdrvPrealloc prealloc;
+} Qcow2Create;
+
+/* Take the options out of @o and check that they go together. 0 or -EINVAL;
+ * qcow2_create_cleanup() in any case. */
+int qcow2_take_create_options(BdrvOptions *o, Qcow2Create *p, GError **errp);
+void qcow2_create_cleanup(Qcow2Create *p);
+/* L1 entries for a disk of @bytes. */
+uint64_t qcow2_l1_entries(const Qcow2Create *p, uint64_t bytes);
 int coroutine_fn qcow2_co_create(const char *filename, BdrvOptions *options,
                                  GError **errp);
+/* Refcount blocks for @nb_clusters clusters, themselves and their table of
+ * *@ret_table (may be NULL) clusters. */
+uint64_t qcow2_refcount_clusters(uint64_t nb_clusters, unsigned cluster_bits,
+                                 unsigned refcount_order, uint64_t *ret_table);
+int coroutine_fn qcow2_co_measure(BdrvOptions *opts, BlockDriverState *src,
+                                  BdrvMeasure *ret, GError **errp);
 
 #endif

@@ -127,11 +127,9 @@ static void test_create_refuses_bad_options(void **state)
         { "size=1M,compat=0.10,refcount_bits=8", -EINVAL },
         { "size=1M,compat=2.0", -EINVAL },
         { "size=1M,compat=v2,lazy_refcounts=on", -EINVAL },
-        { "size=1M,extended_l2=on", -ENOTSUP },
-        { "size=1M,preallocation=full", -ENOTSUP },
         { "size=1M,compression_type=lzo", -EINVAL },
         { "size=1M,backing_fmt=raw", -EINVAL },
-        { "size=1M,data_file=x", -EINVAL },
+        { "size=1M,data_file_raw=on", -EINVAL },
         { "size=129G,cluster_size=512", -EFBIG },
     };
     g_autofree char *path = test_path("bad.qcow2");

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Commit: copy what an overlay holds into its backing file, then make the
+ * overlay empty.
+ *
+ *   grow the base | copy data, write zeroes | flush the base | empty the top
+ *
+ * The overlay hides the base until it is emptied, and everything is durable in
+ * the base by then. So whatever fails or stops on the way, the disk reads as
+ * before and the commit can be done again. Only what the top node itself holds
+ * is copied: a zero cluster stays one, an unallocated one is passed over.
+ *
+ * A walker, the calling coroutine, follows the allocation map and starts one
+ * task for each chunk. Memory is bounded by workers times the chunk.
+ */
+#include "block/block_int.h"
+#include "util/aio-task.h"
+
+#define DEFAULT_WORKERS 8
+#define MAX_WORKERS     16
+#define CHUNK           ((uint64_t)1024 * 1024)
+#define ZERO_CHUNK      ((uint64_t)1024 * 1024 * 1024)
+
+typedef struct Commit {
+    BdrvChild *top;
+    BdrvChild *base;
+    AioTaskPool *pool;
+    const BlkCommitOptions *o;
+    uint64_t done;      /* bytes passed over or copied */
+} Commit;
+
+typedef struct CommitTask {
+    Commit *c;
+    uint64_t offset;
+    uint64_t bytes;
+    bool zero;
+} CommitTask;
+
+static void progress(Commit *c, uint64_t bytes)
+{
+    c->done += bytes;
+    if (c->o->progress) {
+        c->o->progress(c->done, c->top->bs->total_bytes, c->o->opaque);
+    }
+}
+
+static int coroutine_fn copy_chunk(const CommitTask *t)
+{
+    uint8_t *buf = blk_try_memalign(t->bytes);
+    int ret = -ENOMEM;
+
+    if (buf) {
+        ret = bdrv_co_pread(t->c->top, t->offset, t->bytes, buf, 0);
+        ret = ret < 0 ? ret : bdrv_co_pwrite(t->c->base, t->offset, t->bytes,
+                                             buf, 0);
+    }
+    free(buf);
+    return ret;
+}
+
+static int coroutine_fn run_task(void *opaque)
+{
+    CommitTask *t = opaque;
+    int ret;
+
+    if (t->zero) {
+        ret = bdrv_co_pwrite_zeroes(t->c->base, t->offset, t->bytes,
+                                    BDRV_REQ_MAY_UNMAP);
+    } else {
+        ret = copy_chunk(t);
+    }
+    if (ret == 0) {
+        progress(t->c, t->bytes);
+    }
+    g_free(t);
+    return ret;
+}
+
+/* Start tasks for [@offset, + @bytes), all of one kind. */
+static int coroutine_fn start_tasks(Commit *c, uint64_t offset,
+                                    uint64_t bytes, bool zero)
+{
+    uint64_t max = zero ? ZERO_CHUNK : CHUNK;
+    int ret = 0;
+
+    while (bytes && ret == 0) {
+        uint64_t n = MIN(bytes, max - offset % max);
+        CommitTask *t = g_new(CommitTask, 1);
+
+        *t = (CommitTask) { c, offset, n, zero };
+        ret = aio_task_pool_start_unless_failed(c->pool, run_task, t);
+        if (ret < 0) {
+            g_free(t);
+        }
+        offset += n;
+        bytes -= n;
+    }
+    return ret;
+}
+
+static int coroutine_fn walk(Commit *c)
+{
+    uint64_t offset = 0, end = c->top->bs->total_bytes;
+    int ret = 0;
+
+    while (offset < end && ret == 0) {
+        uint64_t n;
+        int status = bdrv_co_block_status(c->top->bs, offset, end - offset,
+                                          &n, NULL);
+
+        if (status < 0) {
+            ret = status;
+        } else if (status & BDRV_BLOCK_ALLOCATED) {
+            ret = start_tasks(c, offset, n, status & BDRV_BLOCK_ZERO);
+        } else {
+            progress(c, n);
+        }
+        offset += n;
+    }
+    aio_task_pool_wait_all(c->pool);
+    return ret < 0 ? ret : aio_task_pool_status(c->pool);
+}
+
+static int coroutine_fn copy(BdrvChild *top, BdrvChild *base,
+                             const BlkCommitOptions *o, GError **errp)
+{
+    Commit c = { .top = top, .base = base, .o = o };
+    unsigned workers = o->workers ? MIN(o->workers, MAX_WORKERS)
+                                  : DEFAULT_WORKERS;
+    int ret;
+
+    c.pool = aio_task_pool_new(workers);
+    ret = walk(&c);
+    aio_task_pool_free(c.pool);
+    ret = ret < 0 ? ret : bdrv_co_flush(base->bs);
+    return ret < 0 ? set_error(errp, ret, "cannot commit to '%s': %s",
+                               base->bs->filename, g_strerror(-ret)) : 0;
+}
+
+/* @top: the edge to the format node. */
+static int coroutine_fn check(BlockDriverState *bs, bool drop, GError **errp)
+{
+    if (!bs->backing) {
+        return set_error(errp, -ENOTSUP, "%s has no backing file to commit "
+                         "to", bs->filename);
+    }
+    if (bs->backing->bs->read_only) {
+        return set_error(errp, -EROFS, "backing file '%s' is not open for "
+                         "writing", bs->backing->bs->filename);
+    }
+    if (drop && bs->read_only) {
+        return set_error(errp, -EROFS, "%s is open read-only", bs->filename);
+    }
+    if (drop && !bs->drv->co_make_empty) {
+        return set_error(errp, -ENOTSUP, "%s: format '%s' cannot be made "
+                         "empty", bs->filename, bs->drv->format_name);
+    }
+    return 0;
+}
+
+static int coroutine_fn commit(BdrvChild *top, const BlkCommitOptions *o,
+                               GError **errp)
+{
+    BlockDriverState *bs = top->bs;
+    int ret = check(bs, o->drop, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (bs->backing->bs->total_bytes < bs->total_bytes) {
+        ret = bdrv_co_truncate(bs->backing, bs->total_bytes,
+                               BDRV_PREALLOC_OFF, errp);
+    }
+    ret = ret < 0 ? ret : copy(top, bs->backing, o, errp);
+    if (ret == 0 && o->drop) {
+        ret = bs->drv->co_make_empty(bs, errp);
+    }
+    return ret;
+}
+
+int coroutine_fn blk_co_commit(BlockBackend *blk,
+                               const BlkCommitOptions *options,
+                               GError **errp)
+{
+    static const BlkCommitOptions dflt = { .drop = true };
+    BdrvChild *top = blk->root;
+    int ret;
+
+    blk_co_begin(blk, NULL); /* wait for a drain to end */
+    blk_end(blk);
+    bdrv_co_exclusive_begin(blk->root->bs);
+    while (top->bs->drv->is_filter && top->bs->file) {
+        top = top->bs->file;
+    }
+    ret = commit(top, options ? options : &dflt, errp);
+    bdrv_co_exclusive_end(blk->root->bs);
+    return ret;
+}
+
+typedef struct CommitArgs {
+    BlockBackend *blk;
+    const BlkCommitOptions *options;
+    GError **errp;
+} CommitArgs;
+
+static int coroutine_fn commit_entry(void *opaque)
+{
+    CommitArgs *a = opaque;
+
+    return blk_co_commit(a->blk, a->options, a->errp);
+}
+
+int no_coroutine_fn blk_commit(BlockBackend *blk,
+                               const BlkCommitOptions *options,
+                               GError **errp)
+{
+    CommitArgs a = { blk, options, errp };
+
+    return aio_run_blocking(blk->ctx, commit_entry, &a);
+}
