@@ -60,6 +60,15 @@ static int coroutine_fn snapshot_plain(void *opaque)
     return bdrv_co_snapshot_create(blk_bs(opaque), info, NULL);
 }
 
+static void write_compressed(BlockBackend *blk, uint64_t offset)
+{
+    QEMUIOVector qiov;
+
+    qemu_iovec_init_buf(&qiov, data, 12288);
+    must(blk_pwritev(blk, offset, 12288, &qiov, BDRV_REQ_WRITE_COMPRESSED),
+         "compress", NULL);
+}
+
 /* What is done to a new image, a letter each. */
 static void perform(BlockBackend *blk, char step)
 {
@@ -81,6 +90,9 @@ static void perform(BlockBackend *blk, char step)
     case 'v':
         must(aio_run_blocking(ctx, snapshot_with_state, blk), "state", NULL);
         break;
+    case 'c':
+        write_compressed(blk, 24576);
+        break;
     default:
         abort();
     }
@@ -100,6 +112,9 @@ static const Seed seeds[] = {
     { "wide", "size=64k,cluster_size=512,refcount_bits=64", "wszw" },
     { "snapshots", "size=64k,cluster_size=512", "wszwvsw" },
     { "lazy", "size=64k,cluster_size=1k,lazy_refcounts=on", "ws" },
+    { "deflate", "size=64k,cluster_size=512", "cws" },
+    { "deflate-4k", "size=64k,cluster_size=4k", "wc" },
+    { "zstd", "size=64k,cluster_size=4k,compression_type=zstd", "cw" },
     { "large", "size=1T,cluster_size=64k", "w" },
 };
 
