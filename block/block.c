@@ -249,6 +249,10 @@ static int take_generic_options(BdrvOptions *options, unsigned *flags,
                         errp);
     }
     if (ret == 0) {
+        ret = take_flag(options, "allow-data-file", BDRV_O_DATA_FILE, flags,
+                        errp);
+    }
+    if (ret == 0) {
         ret = take_discard(options, flags, errp);
     }
     if (ret < 0) {
@@ -269,7 +273,7 @@ static unsigned child_flags(const BlockDriverState *parent,
 {
     unsigned flags = parent->open_flags;
 
-    flags &= ~(BDRV_O_WRITETHROUGH | BDRV_O_PROTOCOL);
+    flags &= ~(BDRV_O_WRITETHROUGH | BDRV_O_PROTOCOL | BDRV_O_DATA_FILE);
     switch (role) {
     case BDRV_CHILD_FILE:
         /* The format decides what is discarded. */

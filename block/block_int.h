@@ -157,11 +157,13 @@ struct BlockDriver {
     int coroutine_fn (*co_pwritev_compressed)(BlockDriverState *bs,
                                               uint64_t offset, uint64_t bytes,
                                               QEMUIOVector *qiov);
-    /* Aligned to pwrite_zeroes_alignment. -ENOTSUP: zeroes are written. */
+    /* Aligned to pwrite_zeroes_alignment, or up to the end of the node.
+     * -ENOTSUP: zeroes are written. */
     int coroutine_fn (*co_pwrite_zeroes)(BlockDriverState *bs,
                                          uint64_t offset, uint64_t bytes,
                                          unsigned flags);
-    /* Aligned to pdiscard_alignment. -ENOTSUP counts as done. */
+    /* Aligned to pdiscard_alignment, or up to the end of the node. -ENOTSUP
+     * counts as done. */
     int coroutine_fn (*co_pdiscard)(BlockDriverState *bs, uint64_t offset,
                                     uint64_t bytes);
     /* Push what this node caches to the node below. */

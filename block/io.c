@@ -463,6 +463,9 @@ static int coroutine_fn zero_range(BlockDriverState *bs, uint64_t offset,
     uint64_t tail = MAX(ROUND_DOWN(end, align), middle);
     int ret;
 
+    if (end == bs->total_bytes && IS_ALIGNED(end, bs->request_alignment)) {
+        tail = end; /* a last unit that the node ends in is whole */
+    }
     if (flags & BDRV_REQ_NO_FALLBACK) {
         if (middle > offset || tail < end) {
             return -ENOTSUP;
@@ -525,7 +528,10 @@ int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, uint64_t offset,
         return -EROFS;
     }
     start = ROUND_UP(offset, align);
-    end = ROUND_DOWN(MIN(offset + bytes, bs->total_bytes), align);
+    end = MIN(offset + bytes, bs->total_bytes);
+    if (end < bs->total_bytes || !IS_ALIGNED(end, bs->request_alignment)) {
+        end = ROUND_DOWN(end, align); /* the last unit may be a short one */
+    }
     if (start >= end || !bs->drv->co_pdiscard ||
         !(bs->open_flags & BDRV_O_UNMAP)) {
         return 0;

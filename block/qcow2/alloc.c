@@ -1,15 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guest writes: allocation, copy-on-write, linking.
- *
- * A piece of a request goes through three steps, of which only the middle one
- * is without s->lock (K1):
+ * Guest writes: allocation, linking, and the pieces of a request. A piece goes
+ * through three steps, of which only the middle one is without s->lock (K1):
  *
  *   begin   look up; wait for requests in the way, then look up afresh (K3);
  *           enter s->in_flight; take host clusters
- *   data    copy-on-write and guest data, one request to the file
+ *   data    copy-on-write and guest data, one request to the file (cow.c)
  *   finish  link the L2 entries (R2: they leave the cache behind a barrier),
  *           queue what they replaced (R3), leave s->in_flight, wake waiters
+ *
+ * A piece is a run of clusters of one kind:
+ *
+ *   IN_PLACE  every byte belongs to data of ours alone: the map stays
+ *   REUSE     the clusters are ours and something in the way of the write is
+ *             not data (a zero flag, subclusters): L2 bits change
+ *   NEW       shared, compressed, or nothing: new clusters, old ones go
+ *
+ * Pieces of one request run beside each other: see qcow2_pieces_start().
  */
 #include "qcow2_int.h"
 #include "util/aio.h"
@@ -17,20 +24,72 @@
 
 /* ---- begin ---- */
 
-/* One piece of a guest write. */
-typedef struct Qcow2Write {
-    Qcow2InFlight range;    /* whole clusters around the bytes */
-    Qcow2Mapping old;       /* as it was when the range became ours */
-    uint64_t guest_offset;
-    uint64_t bytes;
-    uint64_t host_offset;   /* of range.start */
-    bool link;              /* L2 entries change when the data is written */
-    bool new_clusters;      /* host clusters are ours until linked */
-} Qcow2Write;
-
-static bool in_place(const Qcow2Mapping *m)
+static Qcow2WriteKind kind_of(const Qcow2State *s, Qcow2Entry e,
+                              uint32_t mask)
 {
-    return m->type == QCOW2_CLUSTER_NORMAL && m->copied;
+    if (!(e.desc & QCOW2_COPIED) || !qcow2_entry_has_host(s, e)) {
+        return QCOW2_WRITE_NEW;
+    }
+    if (qcow2_has_subclusters(s)) {
+        return (e.bitmap & mask) == mask ? QCOW2_WRITE_IN_PLACE
+                                         : QCOW2_WRITE_REUSE;
+    }
+    return e.desc & QCOW2_ZERO ? QCOW2_WRITE_REUSE : QCOW2_WRITE_IN_PLACE;
+}
+
+/* How many of @max clusters from @start on are of the same kind. */
+static uint64_t kind_run(Qcow2State *s, Qcow2Write *w, const uint8_t *slice,
+                         unsigned index, uint64_t start, uint64_t max)
+{
+    uint64_t end = w->guest_offset + w->bytes;
+    Qcow2Entry first = qcow2_entry_get(s, slice, index);
+    uint64_t n = 1;
+
+    w->kind = kind_of(s, first, qcow2_subcluster_mask(s, start,
+                                                w->guest_offset, end));
+    w->host_offset = first.desc & QCOW2_OFFSET_MASK;
+    for (; n < max; n++) {
+        Qcow2Entry e = qcow2_entry_get(s, slice, index + n);
+        uint64_t cluster = start + (n << s->cluster_bits);
+        uint32_t mask = qcow2_subcluster_mask(s, cluster, cluster, end);
+
+        if (kind_of(s, e, mask) != w->kind ||
+            (w->kind != QCOW2_WRITE_NEW &&
+             !qcow2_entry_continues(s, first, e, n)) ||
+            qcow2_entry_fault(s, e, cluster)) {
+            break;
+        }
+    }
+    return n;
+}
+
+/* Find out what kind of write it is, and how much of it. */
+static int coroutine_fn write_look_up(Qcow2State *s, Qcow2Write *w)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    uint64_t start = qcow2_cluster_floor(s, w->guest_offset);
+    uint64_t bytes = MIN(w->bytes, INT64_MAX);
+    uint64_t n = MIN(DIV_ROUND_UP(w->guest_offset - start + bytes,
+                                  s->cluster_size),
+                     qcow2_slice_left(s, start));
+    Qcow2Entry first = { 0 };
+    Qcow2CacheEntry *e;
+    unsigned index;
+    int ret;
+
+    ret = qcow2_get_slice(s, &s->l1, start, &e, &index);
+    if (ret < 0) {
+        return ret;
+    }
+    w->kind = QCOW2_WRITE_NEW;
+    if (e) {
+        first = qcow2_entry_get(s, e->data, index);
+        n = kind_run(s, w, e->data, index, start, n);
+        qcow2_cache_put(s, s->l2_cache, e);
+    }
+    w->bytes = MIN(w->bytes, start + (n << s->cluster_bits) -
+                             w->guest_offset);
+    return qcow2_check_entry(s, first, start);
 }
 
 /* Look up, wait for others, and enter s->in_flight. */
@@ -38,6 +97,7 @@ static int coroutine_fn write_claim(Qcow2State *s, Qcow2Write *w)
     REQUIRES(s->lock) DROPS(s->lock)
 {
     uint64_t start = qcow2_cluster_floor(s, w->guest_offset);
+    uint64_t wanted = w->bytes;
     Qcow2InFlight *other = NULL;
     uint64_t end;
 
@@ -45,13 +105,15 @@ static int coroutine_fn write_claim(Qcow2State *s, Qcow2Write *w)
         int ret = 0;
 
         if (!PLANTED(S1_STALE_MAPPING) || !other) {
-            ret = qcow2_map(s, &s->l1, w->guest_offset, w->bytes, &w->old);
+            w->bytes = wanted;
+            ret = write_look_up(s, w);
         }
         if (ret < 0) {
             return ret;
         }
-        end = qcow2_cluster_ceil(s, w->guest_offset + w->old.bytes);
-        other = qcow2_in_flight_clip(s, start, &end, !in_place(&w->old));
+        end = qcow2_cluster_ceil(s, w->guest_offset + w->bytes);
+        other = qcow2_in_flight_clip(s, start, &end,
+                                     w->kind != QCOW2_WRITE_IN_PLACE);
         if (PLANTED(S1_NO_DEPENDENCY_WAIT)) {
             other = NULL;
         }
@@ -59,9 +121,9 @@ static int coroutine_fn write_claim(Qcow2State *s, Qcow2Write *w)
             co_queue_wait(&other->waiters, &s->lock); /* K3: look again */
         }
     } while (other);
-    w->link = !in_place(&w->old);
-    w->bytes = MIN(w->old.bytes, end - w->guest_offset);
-    qcow2_in_flight_add(s, &w->range, start, end, w->link);
+    w->bytes = MIN(w->bytes, end - w->guest_offset);
+    qcow2_in_flight_add(s, &w->range, start, end,
+                        w->kind != QCOW2_WRITE_IN_PLACE);
     return 0;
 }
 
@@ -79,39 +141,52 @@ static int coroutine_fn link_prepare(Qcow2State *s, Qcow2Write *w)
     return ret;
 }
 
-/* Find out where the data goes; w->range is ours. */
-static int coroutine_fn write_place(Qcow2State *s, Qcow2Write *w)
+/* Take clusters for a write of the kind NEW; the range may become shorter. */
+static int coroutine_fn write_allocate(Qcow2State *s, Qcow2Write *w)
     REQUIRES(s->lock) DROPS(s->lock)
 {
     Qcow2InFlight *r = &w->range;
     uint64_t nb = (r->end - r->start) >> s->cluster_bits;
     int ret;
 
-    w->host_offset = w->old.host_offset - (w->guest_offset - r->start);
-    if (w->link) {
+    if (qcow2_has_data_file(s)) {
+        w->host_offset = r->start;
+        return 0;
+    }
+    ret = qcow2_alloc_data(s, nb, &w->host_offset, &nb, &w->fresh);
+    if (ret < 0) {
+        return ret;
+    }
+    w->new_clusters = true;
+    r->end = r->start + (nb << s->cluster_bits);
+    w->bytes = MIN(w->bytes, r->end - w->guest_offset);
+    return 0;
+}
+
+/* Find out where the data goes; w->range is ours. */
+static int coroutine_fn write_place(Qcow2State *s, Qcow2Write *w)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    bool link = w->kind != QCOW2_WRITE_IN_PLACE;
+    int ret = 0;
+
+    if (link) {
         ret = qcow2_ensure_l2(s, w->guest_offset);
-        if (ret < 0) {
-            return ret;
-        }
     }
-    if (w->link && !(w->old.type == QCOW2_CLUSTER_ZERO_ALLOC &&
-                     w->old.copied)) {
-        ret = qcow2_alloc_run(s, nb, &w->host_offset, &nb);
-        if (ret < 0) {
-            return ret;
-        }
-        w->new_clusters = true;
-        r->end = r->start + (nb << s->cluster_bits);
-        w->bytes = MIN(w->bytes, r->end - w->guest_offset);
+    if (ret == 0 && w->kind == QCOW2_WRITE_NEW) {
+        ret = write_allocate(s, w);
     }
-    if (PLANTED(S1_LINK_UNLOCKED) && w->link) {
+    if (ret == 0 && link) {
+        ret = qcow2_cow_plan(s, w);
+    }
+    if (PLANTED(S1_LINK_UNLOCKED) && ret == 0 && link) {
         ret = link_prepare(s, w);
-        if (ret < 0) {
-            return ret;
-        }
+    }
+    if (ret < 0 || qcow2_has_data_file(s)) {
+        return ret;
     }
     return qcow2_check_overlap(s, 0, w->host_offset,
-                               nb << s->cluster_bits);
+                               w->range.end - w->range.start);
 }
 
 /* The range is done; @ret says how. */
@@ -139,84 +214,26 @@ static int coroutine_fn write_begin(Qcow2State *s, Qcow2Write *w)
     return ret < 0 ? write_leave(s, w, ret) : 0;
 }
 
-/* ---- data ---- */
-
-/* Old contents of [@guest_offset, + @bytes), in one cluster of our range. */
-static int coroutine_fn cow_read(Qcow2State *s, const Qcow2Write *w,
-                                 uint64_t guest_offset, uint8_t *buf,
-                                 uint64_t bytes)
-    EXCLUDES(s->lock)
-{
-    Qcow2Mapping m;
-    QEMUIOVector qiov;
-    int ret;
-
-    if (!bytes) {
-        return 0;
-    }
-    co_mutex_lock(&s->lock);
-    ret = qcow2_map(s, &s->l1, guest_offset, bytes, &m);
-    co_mutex_unlock(&s->lock);
-    if (ret < 0) {
-        return ret;
-    }
-    assert(m.bytes == bytes);
-    qemu_iovec_init_buf(&qiov, buf, bytes);
-    if (m.type == QCOW2_CLUSTER_NORMAL) {
-        BLKDBG_EVENT(s->bs->file, BLKDBG_COW_READ);
-    }
-    return qcow2_read_mapping(s, guest_offset, &m, &qiov, 0, bytes);
-}
-
-/* Guest data with what surrounds it in its clusters, as one write. */
-static int coroutine_fn write_merged(Qcow2State *s, Qcow2Write *w,
-                                     QEMUIOVector *qiov, size_t qiov_offset)
-    EXCLUDES(s->lock)
-{
-    uint64_t start = w->range.start, end = w->range.end;
-    uint64_t tail_start = w->guest_offset + w->bytes;
-    uint64_t head = w->guest_offset - start, tail = end - tail_start;
-    uint8_t *buf = blk_try_memalign(head + tail);
-    QEMUIOVector all;
-    int ret;
-
-    if (!buf) {
-        return -ENOMEM;
-    }
-    ret = cow_read(s, w, start, buf, head);
-    ret = ret < 0 ? ret : cow_read(s, w, tail_start, buf + head, tail);
-    if (ret == 0) {
-        qemu_iovec_init(&all, qiov->niov + 2);
-        if (head) {
-            qemu_iovec_add(&all, buf, head);
-        }
-        qemu_iovec_concat(&all, qiov, qiov_offset, w->bytes);
-        if (tail) {
-            qemu_iovec_add(&all, buf + head, tail);
-        }
-        BLKDBG_EVENT(s->bs->file, BLKDBG_COW_WRITE);
-        ret = qcow2_data_pwritev(s, w->host_offset, end - start, &all, 0);
-        qemu_iovec_destroy(&all);
-    }
-    free(buf);
-    return ret;
-}
-
-static int coroutine_fn write_data(Qcow2State *s, Qcow2Write *w,
-                                   QEMUIOVector *qiov, size_t qiov_offset)
-    EXCLUDES(s->lock)
-{
-    uint64_t head = w->guest_offset - w->range.start;
-
-    if (w->link && w->bytes != w->range.end - w->range.start) {
-        return write_merged(s, w, qiov, qiov_offset);
-    }
-    BLKDBG_EVENT(s->bs->file, BLKDBG_WRITE_AIO);
-    return qcow2_data_pwritev(s, w->host_offset + head, w->bytes, qiov,
-                              qiov_offset);
-}
-
 /* ---- finish ---- */
+
+/* What the entry @old of @cluster becomes. */
+static Qcow2Entry linked(const Qcow2State *s, const Qcow2Write *w,
+                         uint64_t cluster, Qcow2Entry old)
+{
+    uint32_t mask = qcow2_subcluster_mask(s, cluster, w->cow_start,
+                                          w->cow_end);
+    Qcow2Entry e = {
+        .desc = (w->host_offset + (cluster - w->range.start)) | QCOW2_COPIED,
+    };
+
+    if (qcow2_has_subclusters(s)) {
+        e.bitmap = (old.bitmap & ~((uint64_t)mask << 32)) | mask;
+        /* Data that the new cluster does not have is lost. */
+        assert(w->kind == QCOW2_WRITE_REUSE ||
+               !(old.bitmap & UINT32_MAX & ~mask));
+    }
+    return e;
+}
 
 /* Put the host clusters into the map. Nothing of ours is lost on failure. */
 static int coroutine_fn write_link(Qcow2State *s, Qcow2Write *w)
@@ -234,14 +251,13 @@ static int coroutine_fn write_link(Qcow2State *s, Qcow2Write *w)
     assert(e); /* qcow2_ensure_l2() made it */
     for (uint64_t i = 0; i < nb; i++) {
         Qcow2Entry old = qcow2_entry_get(s, e->data, index + i);
-        uint64_t host = w->host_offset + (i << s->cluster_bits);
 
-        if ((old.desc & QCOW2_COMPRESSED) ||
-            host != (old.desc & QCOW2_OFFSET_MASK)) {
+        if (w->kind == QCOW2_WRITE_NEW) {
             qcow2_free_entry(s, old.desc, false); /* R3 */
         }
         qcow2_entry_put(s, e->data, index + i,
-                        (Qcow2Entry) { .desc = host | QCOW2_COPIED });
+                        linked(s, w, w->range.start + (i << s->cluster_bits),
+                               old));
     }
     qcow2_cache_mark_dirty(s, s->l2_cache, e);
     qcow2_cache_put(s, s->l2_cache, e);
@@ -259,7 +275,8 @@ static int coroutine_fn link_unlocked(Qcow2State *s, Qcow2Write *w) NO_TSA
 static int coroutine_fn write_finish(Qcow2State *s, Qcow2Write *w, int ret)
     REQUIRES(s->lock) DROPS(s->lock)
 {
-    if (ret == 0 && w->link && !PLANTED(S1_LINK_UNLOCKED)) {
+    if (ret == 0 && w->kind != QCOW2_WRITE_IN_PLACE &&
+        !PLANTED(S1_LINK_UNLOCKED)) {
         ret = write_link(s, w);
     }
     ret = write_leave(s, w, ret);
@@ -267,34 +284,83 @@ static int coroutine_fn write_finish(Qcow2State *s, Qcow2Write *w, int ret)
     return ret;
 }
 
+/* ---- pieces ---- */
+
+/* The second and third step of a piece that has begun. */
+static int coroutine_fn write_piece(Qcow2State *s, Qcow2Write *w)
+    EXCLUDES(s->lock)
+{
+    int ret;
+
+    if (PLANTED(S1_LOCK_ACROSS_DATA)) {
+        co_mutex_lock(&s->lock);
+    }
+    ret = qcow2_cow_write(s, w);
+    if (PLANTED(S1_LINK_UNLOCKED) && ret == 0 &&
+        w->kind != QCOW2_WRITE_IN_PLACE) {
+        ret = link_unlocked(s, w);
+    }
+    if (!PLANTED(S1_LOCK_ACROSS_DATA)) {
+        co_mutex_lock(&s->lock);
+    }
+    ret = write_finish(s, w, ret);
+    co_mutex_unlock(&s->lock);
+    return ret;
+}
+
+typedef struct WriteTask {
+    Qcow2State *s;
+    Qcow2Write w;
+    bool heap;              /* to be freed at the end */
+} WriteTask;
+
+static int coroutine_fn write_task(void *opaque) NO_TSA
+{
+    WriteTask *t = opaque;
+    int ret = write_piece(t->s, &t->w);
+
+    if (t->heap) {
+        g_free(t);
+    }
+    return ret;
+}
+
+/*
+ * One piece is the common case and stays on our stack. Of several, all but the
+ * last one are tasks.
+ */
 int coroutine_fn qcow2_write_range(Qcow2State *s, uint64_t guest_offset,
                                    uint64_t bytes, QEMUIOVector *qiov)
 {
+    WriteTask first, *t = &first;
+    AioTaskPool *pool = NULL;
     uint64_t done = 0;
     int ret = 0;
 
-    co_mutex_lock(&s->lock);
     while (done < bytes && ret == 0) {
-        Qcow2Write w = { .guest_offset = guest_offset + done,
-                         .bytes = bytes - done };
-
-        ret = write_begin(s, &w);
+        if (done) {
+            t = g_new(WriteTask, 1);
+        }
+        t->s = s;
+        t->heap = done != 0;
+        t->w = (Qcow2Write) { .guest_offset = guest_offset + done,
+                              .bytes = bytes - done,
+                              .qiov = qiov, .qiov_offset = done };
+        co_mutex_lock(&s->lock);
+        ret = write_begin(s, &t->w);
+        co_mutex_unlock(&s->lock);
         if (ret < 0) {
+            if (t->heap) {
+                g_free(t);
+            }
             break;
         }
-        if (!PLANTED(S1_LOCK_ACROSS_DATA)) {
-            co_mutex_unlock(&s->lock);
+        done += t->w.bytes;
+        if (done == bytes) {
+            ret = write_task(t);
+        } else {
+            ret = qcow2_pieces_start(&pool, write_task, t);
         }
-        ret = write_data(s, &w, qiov, done);
-        if (PLANTED(S1_LINK_UNLOCKED) && ret == 0 && w.link) {
-            ret = link_unlocked(s, &w);
-        }
-        if (!PLANTED(S1_LOCK_ACROSS_DATA)) {
-            co_mutex_lock(&s->lock);
-        }
-        ret = write_finish(s, &w, ret);
-        done += w.bytes;
     }
-    co_mutex_unlock(&s->lock);
-    return ret;
+    return qcow2_pieces_end(pool, ret);
 }

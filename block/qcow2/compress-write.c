@@ -58,11 +58,11 @@ static int coroutine_fn check_targets(Batch *b, uint64_t start, unsigned n)
         return ret;
     }
     for (unsigned i = 0; i < n && ret == 0; i++) {
-        uint64_t entry = qcow2_entry_get(s, e->data, index + i).desc;
+        Qcow2Entry entry = qcow2_entry_get(s, e->data, index + i);
 
         ret = qcow2_check_entry(s, entry, start + ((uint64_t)i
                                                    << s->cluster_bits));
-        if (entry & (QCOW2_OFFSET_MASK | QCOW2_COMPRESSED)) {
+        if (entry.desc & (QCOW2_OFFSET_MASK | QCOW2_COMPRESSED)) {
             ret = -EIO;
         }
     }

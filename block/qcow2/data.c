@@ -37,3 +37,9 @@ int coroutine_fn qcow2_data_pwritev(Qcow2State *s, uint64_t host_offset,
     qemu_iovec_destroy(&part);
     return ret;
 }
+
+int coroutine_fn qcow2_data_pwrite_zeroes(Qcow2State *s, uint64_t host_offset,
+                                          uint64_t bytes, unsigned flags)
+{
+    return bdrv_co_pwrite_zeroes(s->data_file, host_offset, bytes, flags);
+}

@@ -99,7 +99,8 @@ static int check_table(uint64_t offset, uint64_t bytes, uint64_t cs,
 
 static int check_l1(const Qcow2Header *h, GError **errp)
 {
-    unsigned shift = h->cluster_bits * 2 - 3;
+    bool extended = h->incompatible_features & QCOW2_INC_EXTENDED_L2;
+    unsigned shift = h->cluster_bits * 2 - (extended ? 4 : 3);
     uint64_t cs = 1ULL << h->cluster_bits;
     uint64_t need = (h->size >> shift) + !!(h->size & ((1ULL << shift) - 1));
 

@@ -14,8 +14,16 @@
  *        finish: L2 linked, B woken
  *                                         begin again: finds A's cluster,
  *                                         COPIED, and writes in place
+ *
+ * A request whose clusters are not in one run has several pieces. They are
+ * looked up, and enter the list, one after the other, and then run beside each
+ * other. No piece waits for another one of its own request: two of them share
+ * a cluster only when both just read.
  */
 #include "qcow2_int.h"
+
+/* Pieces of one request that run at a time. */
+#define MAX_PIECES 8
 
 Qcow2InFlight *qcow2_in_flight_clip(Qcow2State *s, uint64_t start,
                                     uint64_t *end, bool exclusive)
@@ -49,4 +57,30 @@ void qcow2_in_flight_remove(Qcow2State *s, Qcow2InFlight *r)
 {
     g_queue_unlink(&s->in_flight, &r->link);
     co_queue_restart_all(&r->waiters);
+}
+
+/* ---- pieces ---- */
+
+int coroutine_fn qcow2_pieces_start(AioTaskPool **pool, AioTaskFunc *fn,
+                                    void *opaque)
+{
+    if (!*pool) {
+        *pool = aio_task_pool_new(MAX_PIECES);
+    }
+    /* Also behind a failure: @opaque is in flight and has to leave. */
+    aio_task_pool_start(*pool, fn, opaque);
+    return aio_task_pool_status(*pool);
+}
+
+int coroutine_fn qcow2_pieces_end(AioTaskPool *pool, int ret)
+{
+    int status;
+
+    if (!pool) {
+        return ret;
+    }
+    aio_task_pool_wait_all(pool);
+    status = aio_task_pool_status(pool);
+    aio_task_pool_free(pool);
+    return status < 0 ? status : ret;
 }

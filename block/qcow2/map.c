@@ -4,7 +4,8 @@
  * growth.
  *
  * A lookup returns a plain mapping and forgets the tables it came from (K3).
- * Entries are checked on the way (R7).
+ * Entries are checked on the way (R7). A run goes on over subclusters and
+ * clusters as long as they are of one type and, with data, lie in a row.
  *
  * The active L1 table is changed in memory and written by the next
  * qcow2_write_map(). A new L2 table (zeroes, or a copy of one that a snapshot
@@ -15,50 +16,7 @@
  */
 #include "qcow2_int.h"
 
-/* ---- entries ---- */
-
-Qcow2ClusterType qcow2_entry_type(uint64_t entry)
-{
-    if (entry & QCOW2_COMPRESSED) {
-        return QCOW2_CLUSTER_COMPRESSED;
-    }
-    if (entry & QCOW2_ZERO) {
-        return entry & QCOW2_OFFSET_MASK ? QCOW2_CLUSTER_ZERO_ALLOC
-                                         : QCOW2_CLUSTER_ZERO_PLAIN;
-    }
-    return entry & QCOW2_OFFSET_MASK ? QCOW2_CLUSTER_NORMAL
-                                     : QCOW2_CLUSTER_UNALLOCATED;
-}
-
-void qcow2_entry_compressed(const Qcow2State *s, uint64_t entry,
-                            uint64_t *ret_offset, uint64_t *ret_bytes)
-{
-    unsigned x = 70 - s->cluster_bits;
-    uint64_t offset = entry & ((1ULL << x) - 1);
-    uint64_t sectors = (entry & (QCOW2_COMPRESSED - 1)) >> x;
-
-    *ret_offset = offset & (QCOW2_MAX_HOST_OFFSET - 1);
-    *ret_bytes = (sectors + 1) * 512 - (offset & 511);
-}
-
-int coroutine_fn qcow2_check_entry(Qcow2State *s, uint64_t entry,
-                                   uint64_t guest_offset)
-{
-    if (entry & QCOW2_COMPRESSED) {
-        return 0;
-    }
-    if ((entry & QCOW2_ZERO) && s->hdr.version < 3) {
-        return qcow2_corruption(s, "zero flag in a version 2 image (guest "
-                                "offset %#" PRIx64 ")", guest_offset);
-    }
-    if (!IS_ALIGNED(entry & QCOW2_OFFSET_MASK, s->cluster_size)) {
-        return qcow2_corruption(s, "data cluster of guest offset %#" PRIx64
-                                " is at unaligned host offset %#" PRIx64,
-                                guest_offset,
-                                (uint64_t)(entry & QCOW2_OFFSET_MASK));
-    }
-    return 0;
-}
+/* ---- slices ---- */
 
 /* L1 entry of @guest_offset, 0 beyond the table. */
 static uint64_t l1_entry(const Qcow2State *s, const Qcow2Table *l1,
@@ -108,67 +66,68 @@ int coroutine_fn qcow2_get_slice(Qcow2State *s, const Qcow2Table *l1,
 
 /* ---- lookup ---- */
 
-/* How many of @max entries from @index on continue what the first one says. */
-static uint64_t count_run(const Qcow2State *s, const uint8_t *slice,
-                          uint64_t index, uint64_t max)
-{
-    uint64_t first = qcow2_entry_get(s, slice, index).desc;
-    Qcow2ClusterType type = qcow2_entry_type(first);
-    bool placed = type == QCOW2_CLUSTER_NORMAL ||
-                  type == QCOW2_CLUSTER_ZERO_ALLOC;
-    uint64_t n = 1;
-
-    if (type == QCOW2_CLUSTER_COMPRESSED) {
-        return 1;
-    }
-    for (; n < max; n++) {
-        uint64_t entry = qcow2_entry_get(s, slice, index + n).desc;
-
-        if (qcow2_entry_type(entry) != type) {
-            break;
-        }
-        if (placed && ((entry ^ first) & QCOW2_COPIED ||
-                       (entry & QCOW2_OFFSET_MASK) !=
-                       (first & QCOW2_OFFSET_MASK) +
-                       (n << s->cluster_bits))) {
-            break;
-        }
-    }
-    return n;
-}
-
 int coroutine_fn qcow2_map(Qcow2State *s, const Qcow2Table *l1,
                            uint64_t guest_offset, uint64_t bytes,
                            Qcow2Mapping *ret)
 {
     uint64_t in_cluster = guest_offset & (s->cluster_size - 1);
+    unsigned sc = in_cluster >> s->subcluster_bits;
     uint64_t max = DIV_ROUND_UP(in_cluster + MIN(bytes, INT64_MAX),
                                 s->cluster_size);
     Qcow2Entry entry = { 0 };
     Qcow2CacheEntry *e;
     unsigned index;
-    uint64_t n;
+    uint64_t run;
     int r;
 
     r = qcow2_get_slice(s, l1, guest_offset, &e, &index);
     if (r < 0) {
         return r;
     }
-    n = MIN(max, qcow2_slice_left(s, guest_offset));
+    max = MIN(max, qcow2_slice_left(s, guest_offset));
+    run = max * s->nb_subclusters - sc;
     if (e) {
         entry = qcow2_entry_get(s, e->data, index);
-        n = count_run(s, e->data, index, n);
+        run = qcow2_entry_run(s, e->data, index, sc, max,
+                              guest_offset - in_cluster);
         qcow2_cache_put(s, s->l2_cache, e);
     }
-    r = qcow2_check_entry(s, entry.desc, guest_offset);
+    r = qcow2_check_entry(s, entry, guest_offset);
     if (r < 0) {
         return r;
     }
     ret->entry = entry;
-    ret->type = qcow2_entry_type(entry.desc);
+    ret->type = qcow2_subcluster_type(s, entry, sc);
     ret->copied = entry.desc & QCOW2_COPIED;
     ret->host_offset = (entry.desc & QCOW2_OFFSET_MASK) + in_cluster;
-    ret->bytes = MIN((n << s->cluster_bits) - in_cluster, bytes);
+    ret->bytes = MIN(((sc + run) << s->subcluster_bits) - in_cluster, bytes);
+    return 0;
+}
+
+/* End of what a backing file shows through this layer. */
+static uint64_t backing_end(const Qcow2State *s)
+{
+    return s->bs->backing ? MIN(s->hdr.size,
+                                s->bs->backing->bs->total_bytes) : 0;
+}
+
+int coroutine_fn qcow2_reads_zero(Qcow2State *s, uint64_t start, uint64_t end,
+                                  bool *ret)
+{
+    *ret = true;
+    while (start < end && *ret) {
+        Qcow2Mapping m;
+        int r = qcow2_map(s, &s->l1, start, end - start, &m);
+
+        if (r < 0) {
+            return r;
+        }
+        *ret = m.type == QCOW2_CLUSTER_ZERO_PLAIN ||
+               m.type == QCOW2_CLUSTER_ZERO_ALLOC ||
+               (m.type == QCOW2_CLUSTER_UNALLOCATED &&
+                start >= backing_end(s));
+        start += m.bytes;
+    }
     return 0;
 }
 

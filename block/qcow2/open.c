@@ -52,13 +52,15 @@ static int check_incompatible(Qcow2State *s, unsigned flags, GError **errp)
     if (inc & ~QCOW2_INC_KNOWN) {
         return refuse_unknown(s, inc & ~QCOW2_INC_KNOWN, errp);
     }
-    if (inc & QCOW2_INC_DATA_FILE) {
-        return set_error(errp, -ENOTSUP, "images with an external data file "
-                         "are not supported");
+    if ((s->hdr.autoclear_features & QCOW2_AUT_RAW) &&
+        !(inc & QCOW2_INC_DATA_FILE)) {
+        return set_error(errp, -EINVAL, "the image says that its data file "
+                         "is raw, and has none");
     }
-    if (inc & QCOW2_INC_EXTENDED_L2) {
-        return set_error(errp, -ENOTSUP, "images with extended L2 entries "
-                         "are not supported");
+    if ((inc & QCOW2_INC_EXTENDED_L2) &&
+        s->hdr.cluster_bits < QCOW2_MIN_EXTENDED_BITS) {
+        return set_error(errp, -EINVAL, "extended L2 entries need clusters "
+                         "of at least 16 KiB");
     }
     if (s->hdr.crypt_method) {
         return set_error(errp, -ENOTSUP, "encrypted images (%s) are not "
@@ -89,16 +91,16 @@ static int check_incompatible(Qcow2State *s, unsigned flags, GError **errp)
     return 0;
 }
 
-/* Autoclear bits say "still true if you know me"; we know none. */
+/* Autoclear bits say "still true if you know me"; we know one. */
 static int coroutine_fn clear_autoclear(Qcow2State *s, GError **errp)
 {
     Qcow2Header h = s->hdr;
     int ret;
 
-    if (!h.autoclear_features || !wants_write(s)) {
+    if (!(h.autoclear_features & ~QCOW2_AUT_RAW) || !wants_write(s)) {
         return 0;
     }
-    h.autoclear_features = 0;
+    h.autoclear_features &= QCOW2_AUT_RAW;
     co_mutex_lock(&s->lock);
     ret = qcow2_header_update(s, &h);
     co_mutex_unlock(&s->lock);
@@ -145,10 +147,13 @@ static int coroutine_fn load_header(Qcow2State *s, unsigned flags,
 static void set_geometry(Qcow2State *s)
 {
     const Qcow2Header *h = &s->hdr;
+    bool extended = h->incompatible_features & QCOW2_INC_EXTENDED_L2;
 
     s->cluster_bits = h->cluster_bits;
     s->cluster_size = 1ULL << h->cluster_bits;
-    s->l2_entry_bits = 3;
+    s->l2_entry_bits = extended ? 4 : 3;
+    s->subcluster_bits = h->cluster_bits - (extended ? 5 : 0);
+    s->nb_subclusters = extended ? 32 : 1;
     s->l2_bits = h->cluster_bits - s->l2_entry_bits;
     s->refcount_order = h->refcount_order;
     s->refblock_bits = h->cluster_bits + 3 - h->refcount_order;
@@ -287,6 +292,12 @@ static int take_options(Qcow2State *s, BdrvOptions *o, GError **errp)
     ret = ret < 0 ? ret : bdrv_options_take_bool(o, "pass-discard-other",
                                                  false, &s->punch_other,
                                                  errp);
+    ret = ret < 0 ? ret : bdrv_options_take_bool(o, "discard-no-unref", false,
+                                                 &s->discard_no_unref, errp);
+    if (ret == 0 && s->discard_no_unref && s->hdr.version < 3) {
+        ret = set_error(errp, -EINVAL,
+                        "discard-no-unref needs a version 3 image");
+    }
     return ret;
 }
 
@@ -483,6 +494,7 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, BdrvOptions *options,
         ret = take_options(s, options, errp);
     }
     ret = ret < 0 ? ret : load_tables(s, errp);
+    ret = ret < 0 ? ret : qcow2_open_data_file(s, options, flags, errp);
     ret = ret < 0 ? ret : open_backing(s, options, flags, errp);
     ret = ret < 0 ? ret : clear_autoclear(s, errp);
     if (ret < 0) {
@@ -490,7 +502,6 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, BdrvOptions *options,
         return ret;
     }
     bs->total_bytes = ROUND_DOWN(s->hdr.size, (uint64_t)QCOW2_SECTOR);
-    bs->pwrite_zeroes_alignment = s->cluster_size;
     bs->pdiscard_alignment = s->cluster_size;
     bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
     return 0;

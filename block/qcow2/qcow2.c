@@ -56,44 +56,6 @@ static int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs,
     return ret;
 }
 
-static int coroutine_fn zero_or_discard(BlockDriverState *bs,
-                                        uint64_t offset, uint64_t bytes,
-                                        Qcow2ZeroMode mode)
-{
-    Qcow2State *s = bs->opaque;
-    uint64_t nb = DIV_ROUND_UP(bytes, s->cluster_size);
-    int ret;
-
-    co_rwlock_rdlock(&s->map_lock);
-    co_mutex_lock(&s->lock);
-    if (!IS_ALIGNED(offset, s->cluster_size) ||
-        (!IS_ALIGNED(bytes, s->cluster_size) &&
-         offset + bytes != bs->total_bytes)) {
-        ret = -ENOTSUP; /* part of a cluster */
-    } else {
-        ret = qcow2_zero_range(s, offset, nb, mode);
-    }
-    co_mutex_unlock(&s->lock);
-    co_rwlock_unlock(&s->map_lock);
-    return ret;
-}
-
-static int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs,
-                                               uint64_t offset,
-                                               uint64_t bytes,
-                                               unsigned flags)
-{
-    return zero_or_discard(bs, offset, bytes, flags & BDRV_REQ_MAY_UNMAP
-                                              ? QCOW2_ZERO_UNMAP
-                                              : QCOW2_ZERO_KEEP);
-}
-
-static int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs,
-                                          uint64_t offset, uint64_t bytes)
-{
-    return zero_or_discard(bs, offset, bytes, QCOW2_DISCARD);
-}
-
 static int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;

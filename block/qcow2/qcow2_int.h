@@ -37,6 +37,7 @@
 #include <string.h>
 
 #include "block/block_int.h"
+#include "util/aio-task.h"
 #include "util/be.h"
 
 #define QCOW2_MAGIC            0x514649fbu
@@ -220,6 +221,8 @@ struct Qcow2State {
     BdrvChild *data_file;       /* guest data; bs->file if not external */
     unsigned cluster_bits;
     uint64_t cluster_size;
+    unsigned subcluster_bits;   /* a cluster without extended L2 entries */
+    unsigned nb_subclusters;    /* per cluster: 1 or 32 */
     unsigned l2_entry_bits;     /* log2 of bytes per L2 entry */
     unsigned l2_bits;           /* log2 of entries per L2 table */
     unsigned l2_slice_bits;     /* log2 of entries per slice */
@@ -229,6 +232,7 @@ struct Qcow2State {
     bool punch_request;         /* pass-discard-* */
     bool punch_snapshot;
     bool punch_other;
+    bool discard_no_unref;
     bool overlap_constant;      /* overlap-check */
     bool overlap_cached;
     Qcow2Extensions ext;
@@ -255,6 +259,8 @@ struct Qcow2State {
 
     uint32_t *first_free;       /* per block: no free slot below */
     uint32_t first_free_block;  /* no block below has a free slot */
+    uint64_t host_end;          /* no host cluster from here on was ever taken
+                                   since open */
     GArray *frees;              /* Qcow2Free, see R5 */
     uint64_t frees_clusters;
 
@@ -293,6 +299,24 @@ static inline uint64_t qcow2_cluster_ceil(const Qcow2State *s,
                                           uint64_t offset)
 {
     return ROUND_UP(offset, s->cluster_size);
+}
+
+/* Do clusters have subclusters with states of their own? */
+static inline bool qcow2_has_subclusters(const Qcow2State *s)
+{
+    return s->nb_subclusters > 1;
+}
+
+static inline bool qcow2_has_data_file(const Qcow2State *s)
+{
+    return s->hdr.incompatible_features & QCOW2_INC_DATA_FILE;
+}
+
+/* Must the data file read like the disk, without us? */
+static inline bool qcow2_data_file_is_raw(const Qcow2State *s)
+{
+    return qcow2_has_data_file(s) &&
+           (s->hdr.autoclear_features & QCOW2_AUT_RAW);
 }
 
 /* Guest bytes behind one L1 entry. */
@@ -450,6 +474,12 @@ int coroutine_fn qcow2_get_refcount(Qcow2State *s, uint64_t host_offset,
 int coroutine_fn qcow2_alloc_run(Qcow2State *s, uint64_t max,
                                  uint64_t *ret_offset, uint64_t *ret_nb)
     REQUIRES(s->lock) DROPS(s->lock);
+/* The same for data: *@ret_fresh says that they were never written and read
+ * as zeroes. */
+int coroutine_fn qcow2_alloc_data(Qcow2State *s, uint64_t max,
+                                  uint64_t *ret_offset, uint64_t *ret_nb,
+                                  bool *ret_fresh)
+    REQUIRES(s->lock) DROPS(s->lock);
 /* Exactly @nb contiguous clusters, for tables. */
 int coroutine_fn qcow2_alloc_contiguous(Qcow2State *s, uint64_t nb,
                                         uint64_t *ret_offset)
@@ -502,7 +532,7 @@ int coroutine_fn qcow2_reftable_reserve(Qcow2State *s, uint64_t nb_clusters,
                                         uint64_t *ret_first)
     REQUIRES(s->lock);
 
-/* ---- map.c ---- */
+/* ---- L2 entries ---- */
 
 typedef enum Qcow2ClusterType {
     QCOW2_CLUSTER_UNALLOCATED,  /* backing decides */
@@ -551,14 +581,43 @@ typedef struct Qcow2Mapping {
     Qcow2Entry entry;       /* the first one; COMPRESSED is decoded from it */
 } Qcow2Mapping;
 
-/* Type of a standard L2 entry. */
+/* ---- entry.c ---- */
+
+/* Type of a descriptor, subclusters and data file left aside. */
 Qcow2ClusterType qcow2_entry_type(uint64_t entry);
+/* Has @e a host cluster of its own (which compressed ones have not)? */
+bool qcow2_entry_has_host(const Qcow2State *s, Qcow2Entry e);
+/* Type of subcluster @sc, which is 0 without extended L2 entries. */
+Qcow2ClusterType qcow2_subcluster_type(const Qcow2State *s, Qcow2Entry e,
+                                       unsigned sc);
+/* The subclusters of the cluster at @cluster that [@lo, @hi) touches. */
+uint32_t qcow2_subcluster_mask(const Qcow2State *s, uint64_t cluster,
+                               uint64_t lo, uint64_t hi);
+/* Why no driver writes @e for @guest_offset, or NULL. */
+const char *qcow2_entry_fault(const Qcow2State *s, Qcow2Entry e,
+                              uint64_t guest_offset);
 /* R7: 0, or -EIO for an entry that no driver writes. */
-int coroutine_fn qcow2_check_entry(Qcow2State *s, uint64_t entry,
+int coroutine_fn qcow2_check_entry(Qcow2State *s, Qcow2Entry e,
                                    uint64_t guest_offset) REQUIRES(s->lock);
 /* Host bytes of a compressed entry: the stream ends with them or before. */
 void qcow2_entry_compressed(const Qcow2State *s, uint64_t entry,
                             uint64_t *ret_offset, uint64_t *ret_bytes);
+/* Subclusters of @e from @sc on that are of the same type. */
+unsigned qcow2_subcluster_run(const Qcow2State *s, Qcow2Entry e, unsigned sc);
+/* Is the host cluster of @e the @n-th behind that of @first, COPIED alike? */
+bool qcow2_entry_continues(const Qcow2State *s, Qcow2Entry first,
+                           Qcow2Entry e, uint64_t n);
+/*
+ * Subclusters from @sc of entry @index on, in up to @max entries, that are of
+ * one type and contiguous on the host; stops before a faulty entry.
+ * @guest_offset is that of the first cluster.
+ */
+uint64_t qcow2_entry_run(const Qcow2State *s, const uint8_t *slice,
+                         uint64_t index, unsigned sc, uint64_t max,
+                         uint64_t guest_offset);
+
+/* ---- map.c ---- */
+
 /*
  * Map up to @bytes > 0 from @guest_offset through @l1 (&s->l1 or a
  * snapshot's). Does not drop the lock after having looked.
@@ -566,6 +625,10 @@ void qcow2_entry_compressed(const Qcow2State *s, uint64_t entry,
 int coroutine_fn qcow2_map(Qcow2State *s, const Qcow2Table *l1,
                            uint64_t guest_offset, uint64_t bytes,
                            Qcow2Mapping *ret)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* Do readers of the active layer see only zeroes in [@start, @end)? */
+int coroutine_fn qcow2_reads_zero(Qcow2State *s, uint64_t start, uint64_t end,
+                                  bool *ret)
     REQUIRES(s->lock) DROPS(s->lock);
 /* Pin the slice of the active map that has @guest_offset; *@ret_index is its
  * entry there. *@ret NULL: there is no L2 table. */
@@ -603,6 +666,21 @@ void qcow2_in_flight_add(Qcow2State *s, Qcow2InFlight *r, uint64_t start,
 /* Takes @r off the list and wakes those that wait for it. */
 void qcow2_in_flight_remove(Qcow2State *s, Qcow2InFlight *r)
     REQUIRES(s->lock);
+/*
+ * Run @fn(@opaque), which does a piece of a request, beside the others of it;
+ * waits while too many run. *@pool is made when it is NULL. Returns 0, or the
+ * error of a piece that has ended: start no more.
+ */
+int coroutine_fn qcow2_pieces_start(AioTaskPool **pool, AioTaskFunc *fn,
+                                    void *opaque);
+/* Wait for all pieces, also when @ret is an error; the first error. */
+int coroutine_fn qcow2_pieces_end(AioTaskPool *pool, int ret);
+
+/* ---- datafile.c ---- */
+
+/* Take the options about it, and open the one that the image needs, if any. */
+int coroutine_fn qcow2_open_data_file(Qcow2State *s, BdrvOptions *options,
+                                      unsigned flags, GError **errp);
 
 /* ---- data.c: host offsets, in s->data_file ---- */
 
@@ -682,6 +760,43 @@ int coroutine_fn qcow2_write_compressed(Qcow2State *s, uint64_t guest_offset,
                                         uint64_t bytes, QEMUIOVector *qiov)
     EXCLUDES(s->lock);
 
+/* Zeroes; flags as of bdrv_co_pwrite_zeroes(). Not with encryption. */
+int coroutine_fn qcow2_data_pwrite_zeroes(Qcow2State *s, uint64_t host_offset,
+                                          uint64_t bytes, unsigned flags)
+    EXCLUDES(s->lock);
+
+/* ---- alloc.c, cow.c: see there ---- */
+
+typedef enum Qcow2WriteKind {
+    QCOW2_WRITE_IN_PLACE,   /* the map stays as it is */
+    QCOW2_WRITE_REUSE,      /* into host clusters that are ours */
+    QCOW2_WRITE_NEW,        /* into new ones */
+} Qcow2WriteKind;
+
+/* One piece of a guest write. */
+typedef struct Qcow2Write {
+    Qcow2InFlight range;    /* whole clusters around the bytes */
+    Qcow2WriteKind kind;
+    uint64_t guest_offset;
+    uint64_t bytes;
+    QEMUIOVector *qiov;     /* its data is at qiov_offset */
+    size_t qiov_offset;
+    uint64_t host_offset;   /* of range.start */
+    uint64_t cow_start;     /* guest offsets: what becomes data */
+    uint64_t cow_end;
+    bool head_zero;         /* [cow_start, guest_offset) was zeroes */
+    bool tail_zero;
+    bool new_clusters;      /* host clusters are ours until linked */
+    bool fresh;             /* and were never written: they read as zeroes */
+} Qcow2Write;
+
+/* Decide on cow_start, cow_end and what is zero; not for IN_PLACE. */
+int coroutine_fn qcow2_cow_plan(Qcow2State *s, Qcow2Write *w)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* The data step. */
+int coroutine_fn qcow2_cow_write(Qcow2State *s, Qcow2Write *w)
+    EXCLUDES(s->lock);
+
 /* ---- read.c, alloc.c ---- */
 
 /* Read [@guest_offset, + @qiov->size) of the active layer, any alignment. */
@@ -715,6 +830,16 @@ void qcow2_free_entry(Qcow2State *s, uint64_t entry, bool punch)
 int coroutine_fn qcow2_zero_range(Qcow2State *s, uint64_t guest_offset,
                                   uint64_t nb_clusters, Qcow2ZeroMode mode)
     REQUIRES(s->lock) DROPS(s->lock);
+/* Whole subclusters; -ENOTSUP also for parts of a compressed cluster. What is
+ * behind the end of the disk may change with it. */
+int coroutine_fn qcow2_zero_bytes(Qcow2State *s, uint64_t guest_offset,
+                                  uint64_t bytes, Qcow2ZeroMode mode)
+    REQUIRES(s->lock) DROPS(s->lock);
+int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs,
+                                        uint64_t offset, uint64_t bytes,
+                                        unsigned flags);
+int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, uint64_t offset,
+                                   uint64_t bytes);
 
 /* ---- walk.c: everything below an L1 table. map_lock held exclusively and
  * L2 slices clean. ---- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Guest reads. Each piece is looked up, kept from changing by a shared entry
- * of s->in_flight, and read without s->lock (K1).
+ * of s->in_flight, and read without s->lock (K1), beside the other pieces.
  */
 #include "qcow2_int.h"
 #include "util/plant.h"
@@ -127,33 +127,76 @@ static int coroutine_fn read_begin(Qcow2State *s, uint64_t guest_offset,
     return 0;
 }
 
+/* One piece of a read. */
+typedef struct ReadTask {
+    Qcow2State *s;
+    Qcow2InFlight range;
+    Qcow2Mapping m;
+    uint64_t guest_offset;
+    QEMUIOVector *qiov;
+    size_t qiov_offset;
+    bool heap;              /* to be freed at the end */
+} ReadTask;
+
+static int coroutine_fn read_task(void *opaque) NO_TSA
+{
+    ReadTask *t = opaque;
+    Qcow2State *s = t->s;
+    int ret;
+
+    if (PLANTED(S1_LOCK_ACROSS_DATA)) {
+        co_mutex_lock(&s->lock);
+    }
+    ret = qcow2_read_mapping(s, t->guest_offset, &t->m, t->qiov,
+                             t->qiov_offset, t->m.bytes);
+    if (!PLANTED(S1_LOCK_ACROSS_DATA)) {
+        co_mutex_lock(&s->lock);
+    }
+    qcow2_in_flight_remove(s, &t->range);
+    co_mutex_unlock(&s->lock);
+    if (t->heap) {
+        g_free(t);
+    }
+    return ret;
+}
+
+/*
+ * One piece is the common case and stays on our stack. Of several, all but the
+ * last one are tasks.
+ */
 int coroutine_fn qcow2_read_range(Qcow2State *s, uint64_t guest_offset,
                                   uint64_t bytes, QEMUIOVector *qiov,
                                   size_t qiov_offset)
 {
+    ReadTask first, *t = &first;
+    AioTaskPool *pool = NULL;
     uint64_t done = 0;
     int ret = 0;
 
-    co_mutex_lock(&s->lock);
     while (done < bytes && ret == 0) {
-        Qcow2InFlight range;
-        Qcow2Mapping m;
-
-        ret = read_begin(s, guest_offset + done, bytes - done, &m, &range);
+        if (done) {
+            t = g_new(ReadTask, 1);
+        }
+        t->s = s;
+        t->heap = done != 0;
+        t->guest_offset = guest_offset + done;
+        t->qiov = qiov;
+        t->qiov_offset = qiov_offset + done;
+        co_mutex_lock(&s->lock);
+        ret = read_begin(s, t->guest_offset, bytes - done, &t->m, &t->range);
+        co_mutex_unlock(&s->lock);
         if (ret < 0) {
+            if (t->heap) {
+                g_free(t);
+            }
             break;
         }
-        if (!PLANTED(S1_LOCK_ACROSS_DATA)) {
-            co_mutex_unlock(&s->lock);
+        done += t->m.bytes;
+        if (done == bytes) {
+            ret = read_task(t);
+        } else {
+            ret = qcow2_pieces_start(&pool, read_task, t);
         }
-        ret = qcow2_read_mapping(s, guest_offset + done, &m, qiov,
-                                 qiov_offset + done, m.bytes);
-        if (!PLANTED(S1_LOCK_ACROSS_DATA)) {
-            co_mutex_lock(&s->lock);
-        }
-        qcow2_in_flight_remove(s, &range);
-        done += m.bytes;
     }
-    co_mutex_unlock(&s->lock);
-    return ret;
+    return qcow2_pieces_end(pool, ret);
 }

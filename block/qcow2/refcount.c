@@ -186,12 +186,28 @@ static int coroutine_fn claim_in_block(Qcow2State *s, uint64_t index,
 }
 
 /*
+ * Clusters [@first, + @nb) are taken. Returns whether they read as zeroes: they
+ * lie behind the end of the file and behind all that was taken before. (The
+ * length alone does not tell: a write that failed may have left something.)
+ */
+static bool note_taken(Qcow2State *s, uint64_t first, uint64_t nb)
+    REQUIRES(s->lock)
+{
+    uint64_t offset = qcow2_cluster_offset(s, first);
+    bool fresh = offset >= s->host_end &&
+                 offset >= s->bs->file->bs->total_bytes;
+
+    s->host_end = MAX(s->host_end, offset + qcow2_cluster_offset(s, nb));
+    return fresh;
+}
+
+/*
  * Count a free run of up to @max clusters that starts at or after cluster
  * @from (@exact: at @from, or *@ret_nb is 0).
  */
 static int coroutine_fn claim(Qcow2State *s, uint64_t from, bool exact,
                               uint64_t max, uint64_t *ret_first,
-                              uint64_t *ret_nb)
+                              uint64_t *ret_nb, bool *ret_fresh)
     REQUIRES(s->lock) DROPS(s->lock)
 {
     int ret = qcow2_check_writable(s);
@@ -215,6 +231,9 @@ static int coroutine_fn claim(Qcow2State *s, uint64_t from, bool exact,
             ret = claim_in_block(s, index, &slot, exact, max, ret_nb);
             if (ret < 0 || *ret_nb || exact) {
                 *ret_first = (index << s->refblock_bits) + slot;
+                if (ret == 0 && *ret_nb) {
+                    *ret_fresh = note_taken(s, *ret_first, *ret_nb);
+                }
                 return ret;
             }
         }
@@ -234,14 +253,15 @@ static uint64_t first_candidate(Qcow2State *s) REQUIRES(s->lock)
     return (uint64_t)s->first_free_block << s->refblock_bits;
 }
 
-int coroutine_fn qcow2_alloc_run(Qcow2State *s, uint64_t max,
-                                 uint64_t *ret_offset, uint64_t *ret_nb)
+int coroutine_fn qcow2_alloc_data(Qcow2State *s, uint64_t max,
+                                  uint64_t *ret_offset, uint64_t *ret_nb,
+                                  bool *ret_fresh)
 {
     uint64_t first, n;
     int ret;
 
     BLKDBG_EVENT(s->bs->file, BLKDBG_CLUSTER_ALLOC);
-    ret = claim(s, first_candidate(s), false, max, &first, &n);
+    ret = claim(s, first_candidate(s), false, max, &first, &n, ret_fresh);
     if (ret < 0) {
         return ret;
     }
@@ -252,6 +272,14 @@ int coroutine_fn qcow2_alloc_run(Qcow2State *s, uint64_t max,
     *ret_offset = qcow2_cluster_offset(s, first);
     *ret_nb = n;
     return 0;
+}
+
+int coroutine_fn qcow2_alloc_run(Qcow2State *s, uint64_t max,
+                                 uint64_t *ret_offset, uint64_t *ret_nb)
+{
+    bool fresh;
+
+    return qcow2_alloc_data(s, max, ret_offset, ret_nb, &fresh);
 }
 
 int coroutine_fn qcow2_alloc_contiguous(Qcow2State *s, uint64_t nb,
@@ -270,9 +298,10 @@ int coroutine_fn qcow2_alloc_contiguous(Qcow2State *s, uint64_t nb,
             }
         }
         uint64_t first, n;
+        bool fresh;
 
         ret = claim(s, got ? start + got : from, got != 0, nb - got, &first,
-                    &n);
+                    &n, &fresh);
         if (ret == 0 && n) {
             start = got ? start : first;
             got += n;
@@ -301,7 +330,8 @@ int coroutine_fn qcow2_alloc_contiguous(Qcow2State *s, uint64_t nb,
 int coroutine_fn qcow2_alloc_at(Qcow2State *s, uint64_t offset, bool *ret)
 {
     uint64_t first, n;
-    int r = claim(s, offset >> s->cluster_bits, true, 1, &first, &n);
+    bool fresh;
+    int r = claim(s, offset >> s->cluster_bits, true, 1, &first, &n, &fresh);
 
     if (r < 0) {
         return r;

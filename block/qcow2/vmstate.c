@@ -44,6 +44,9 @@ int coroutine_fn qcow2_co_save_vmstate(BlockDriverState *bs, uint64_t pos,
     if (bs->read_only) {
         return -EROFS;
     }
+    if (qcow2_has_data_file(s)) {
+        return -ENOTSUP; /* its data file ends with the disk */
+    }
     co_rwlock_rdlock(&s->map_lock);
     BLKDBG_EVENT(bs->file, BLKDBG_VMSTATE_SAVE);
     base = qcow2_vmstate_offset(s, s->hdr.size);

@@ -75,8 +75,8 @@ static int coroutine_fn entry_run(Qcow2State *s, uint64_t entry, Run *ret)
         ret->offset = ROUND_DOWN(ret->offset, s->cluster_size);
         return 0;
     }
-    if (!(entry & QCOW2_OFFSET_MASK)) {
-        return 0;
+    if (!(entry & QCOW2_OFFSET_MASK) || qcow2_has_data_file(s)) {
+        return 0; /* nothing, or nothing that is counted */
     }
     ret->offset = entry & QCOW2_OFFSET_MASK;
     ret->nb = 1;

@@ -238,6 +238,9 @@ int coroutine_fn qcow2_barrier(Qcow2State *s)
         return 0;
     }
     ret = qcow2_write_refcounts(s); /* R1 */
+    if (ret == 0 && s->data_file != s->bs->file) {
+        ret = bdrv_co_flush(s->data_file->bs); /* R2 */
+    }
     if (ret < 0) {
         return ret;
     }

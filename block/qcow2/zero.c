@@ -10,10 +10,21 @@
  *   zero, preallocated      as it is         zero, plain; cluster freed
  *   compressed              zero, plain; references dropped (both)
  *
- * A version 2 image has no zero flag: entries become 0, which is right only
- * without a backing file. No L2 table is made or copied when nothing changes.
- * What is given up waits in s->frees (R3, R5). Each piece is an exclusive
- * entry of s->in_flight, so it waits for reads and writes of the clusters.
+ * With extended L2 entries the same is done with the zero bits of subclusters,
+ * and the host cluster is given up when the last of them has become zero.
+ * discard-no-unref makes UNMAP and DISCARD keep a COPIED cluster like KEEP
+ * does. A version 2 image has no zero flag: entries become 0, which is right
+ * only without a backing file.
+ *
+ * No L2 table is made or copied when nothing changes. What is given up waits
+ * in s->frees (R3, R5). Each piece is an exclusive entry of s->in_flight, so it
+ * waits for reads and writes of the clusters.
+ *
+ * An external data file has no refcounts. When it is raw it has to read as
+ * zeroes itself, before the map says so. Else it is told of space that is not
+ * needed any more, by zeroes that may unmap: a cut between that and the map
+ * shows zeroes or the old bytes, never others. The same for clusters that
+ * discard-no-unref keeps.
  */
 #include "qcow2_int.h"
 
@@ -24,7 +35,9 @@ void qcow2_free_entry(Qcow2State *s, uint64_t entry, bool punch)
     switch (qcow2_entry_type(entry)) {
     case QCOW2_CLUSTER_NORMAL:
     case QCOW2_CLUSTER_ZERO_ALLOC:
-        qcow2_defer_free(s, entry & QCOW2_OFFSET_MASK, 1, punch);
+        if (!qcow2_has_data_file(s)) {
+            qcow2_defer_free(s, entry & QCOW2_OFFSET_MASK, 1, punch);
+        }
         break;
     case QCOW2_CLUSTER_COMPRESSED:
         qcow2_entry_compressed(s, entry, &offset, &bytes);
@@ -39,25 +52,33 @@ void qcow2_free_entry(Qcow2State *s, uint64_t entry, bool punch)
     }
 }
 
-/* What becomes of @entry. */
-static uint64_t zeroed(const Qcow2State *s, uint64_t entry,
-                       Qcow2ZeroMode mode)
-{
-    uint64_t gone = s->hdr.version < 3 ? 0 : QCOW2_ZERO;
+/* ---- entries ---- */
 
-    switch (qcow2_entry_type(entry)) {
+#define ALL_ZERO ((uint64_t)UINT32_MAX << 32)
+
+/* Does @mode leave the host cluster of @e where it is? */
+static bool keeps_host(const Qcow2State *s, Qcow2Entry e, Qcow2ZeroMode mode)
+{
+    return qcow2_entry_has_host(s, e) && (e.desc & QCOW2_COPIED) &&
+           s->hdr.version >= 3 &&
+           (mode == QCOW2_ZERO_KEEP || s->discard_no_unref);
+}
+
+static Qcow2Entry zeroed_standard(const Qcow2State *s, Qcow2Entry e,
+                                  Qcow2ZeroMode mode)
+{
+    Qcow2Entry gone = { .desc = s->hdr.version < 3 ? 0 : QCOW2_ZERO };
+
+    switch (qcow2_subcluster_type(s, e, 0)) {
     case QCOW2_CLUSTER_UNALLOCATED:
-        return s->bs->backing ? gone : entry;
+        return s->bs->backing ? gone : e;
     case QCOW2_CLUSTER_ZERO_PLAIN:
-        return entry;
+        return e;
     case QCOW2_CLUSTER_NORMAL:
-        if (mode == QCOW2_ZERO_KEEP && (entry & QCOW2_COPIED) && gone) {
-            return entry | QCOW2_ZERO;
-        }
-        return gone;
     case QCOW2_CLUSTER_ZERO_ALLOC:
-        if (mode == QCOW2_ZERO_KEEP && (entry & QCOW2_COPIED)) {
-            return entry;
+        if (keeps_host(s, e, mode)) {
+            e.desc |= QCOW2_ZERO;
+            return e;
         }
         return gone;
     case QCOW2_CLUSTER_COMPRESSED:
@@ -66,96 +87,329 @@ static uint64_t zeroed(const Qcow2State *s, uint64_t entry,
     return gone;
 }
 
-/* Would any of @n entries change? *@ret_table: an L2 table is there. */
-static int coroutine_fn needs_change(Qcow2State *s, uint64_t guest_offset,
-                                     uint64_t n, Qcow2ZeroMode mode,
+/* What becomes of @e when the subclusters in @mask become zero. */
+static Qcow2Entry zeroed(const Qcow2State *s, Qcow2Entry e, uint32_t mask,
+                         Qcow2ZeroMode mode)
+{
+    bool host = qcow2_entry_has_host(s, e);
+
+    if (!qcow2_has_subclusters(s)) {
+        return zeroed_standard(s, e, mode);
+    }
+    if (e.desc & QCOW2_COMPRESSED) {
+        return (Qcow2Entry) { .bitmap = ALL_ZERO };
+    }
+    if (!host && !s->bs->backing) {
+        return e; /* reads as zero as it is */
+    }
+    e.bitmap = (e.bitmap & ~(uint64_t)mask) | (uint64_t)mask << 32;
+    if (host && (e.bitmap & ALL_ZERO) == ALL_ZERO &&
+        !keeps_host(s, e, mode)) {
+        e.desc = 0;
+    }
+    return e;
+}
+
+static bool same_entry(Qcow2Entry a, Qcow2Entry b)
+{
+    return a.desc == b.desc && a.bitmap == b.bitmap;
+}
+
+/* ---- one slice ---- */
+
+/* What to do to [start, end), which is inside one slice and ours alone. */
+typedef struct ZeroPiece {
+    uint64_t start;
+    uint64_t end;
+    Qcow2ZeroMode mode;
+} ZeroPiece;
+
+static uint64_t piece_clusters(const Qcow2State *s, const ZeroPiece *p)
+{
+    return (qcow2_cluster_ceil(s, p->end) - qcow2_cluster_floor(s, p->start))
+           >> s->cluster_bits;
+}
+
+/* Subclusters of the @i-th cluster of @p. */
+static uint32_t piece_mask(const Qcow2State *s, const ZeroPiece *p,
+                           uint64_t i)
+{
+    return qcow2_subcluster_mask(s, qcow2_cluster_floor(s, p->start) +
+                                    (i << s->cluster_bits), p->start, p->end);
+}
+
+/* Would any entry change? -ENOTSUP: only data could do it. */
+static int coroutine_fn needs_change(Qcow2State *s, const ZeroPiece *p,
                                      bool *ret)
     REQUIRES(s->lock) DROPS(s->lock)
 {
+    uint64_t guest_offset = qcow2_cluster_floor(s, p->start);
+    uint64_t n = piece_clusters(s, p);
     Qcow2CacheEntry *e;
     unsigned index;
     int r;
 
-    r = qcow2_get_slice(s, &s->l1, guest_offset, &e, &index);
+    r = qcow2_get_slice(s, &s->l1, p->start, &e, &index);
     if (r < 0) {
         return r;
     }
     *ret = !e && s->bs->backing;
-    if (e) {
-        for (uint64_t i = 0; i < n && r == 0; i++) {
-            uint64_t entry = qcow2_entry_get(s, e->data, index + i).desc;
+    for (uint64_t i = 0; e && i < n && r == 0; i++) {
+        Qcow2Entry old = qcow2_entry_get(s, e->data, index + i);
+        uint32_t mask = piece_mask(s, p, i);
 
-            r = qcow2_check_entry(s, entry,
-                                  guest_offset + (i << s->cluster_bits));
-            *ret = *ret || zeroed(s, entry, mode) != entry;
+        r = qcow2_check_entry(s, old, guest_offset + (i << s->cluster_bits));
+        if (r == 0 && (old.desc & QCOW2_COMPRESSED) &&
+            qcow2_has_subclusters(s) && mask != UINT32_MAX) {
+            r = -ENOTSUP;
         }
+        *ret = *ret || !same_entry(zeroed(s, old, mask, p->mode), old);
+    }
+    if (e) {
         qcow2_cache_put(s, s->l2_cache, e);
     }
     return r;
 }
 
-/* @n clusters of one slice, all ours. */
-static int coroutine_fn zero_slice(Qcow2State *s, uint64_t guest_offset,
-                                   uint64_t n, Qcow2ZeroMode mode)
+static int coroutine_fn zero_entries(Qcow2State *s, const ZeroPiece *p)
     REQUIRES(s->lock) DROPS(s->lock)
 {
-    bool punch = mode != QCOW2_ZERO_KEEP && s->punch_request;
+    bool punch = p->mode != QCOW2_ZERO_KEEP && s->punch_request;
+    uint64_t n = piece_clusters(s, p);
     Qcow2CacheEntry *e;
     unsigned index;
     bool change;
     int ret;
 
-    ret = needs_change(s, guest_offset, n, mode, &change);
+    ret = needs_change(s, p, &change);
     if (ret < 0 || !change) {
         return ret;
     }
-    ret = qcow2_ensure_l2(s, guest_offset);
-    ret = ret < 0 ? ret : qcow2_get_slice(s, &s->l1, guest_offset, &e,
-                                          &index);
+    ret = qcow2_ensure_l2(s, p->start);
+    ret = ret < 0 ? ret : qcow2_get_slice(s, &s->l1, p->start, &e, &index);
     if (ret < 0) {
         return ret;
     }
     assert(e);
     for (uint64_t i = 0; i < n; i++) {
-        uint64_t old = qcow2_entry_get(s, e->data, index + i).desc;
-        uint64_t new = zeroed(s, old, mode);
+        Qcow2Entry old = qcow2_entry_get(s, e->data, index + i);
+        Qcow2Entry new = zeroed(s, old, piece_mask(s, p, i), p->mode);
 
-        if (!(new & QCOW2_OFFSET_MASK)) {
-            qcow2_free_entry(s, old, punch); /* R3 */
+        if (!qcow2_entry_has_host(s, new)) {
+            qcow2_free_entry(s, old.desc, punch); /* R3 */
         }
-        qcow2_entry_put(s, e->data, index + i, (Qcow2Entry) { .desc = new });
+        qcow2_entry_put(s, e->data, index + i, new);
     }
     qcow2_cache_mark_dirty(s, s->l2_cache, e);
     qcow2_cache_put(s, s->l2_cache, e);
     return 0;
 }
 
-int coroutine_fn qcow2_zero_range(Qcow2State *s, uint64_t guest_offset,
-                                  uint64_t nb_clusters, Qcow2ZeroMode mode)
+/* ---- telling the file ---- */
+
+/* Zero guest range [@start, @end) of a data file; no vmstate is there. */
+static int coroutine_fn zero_data_file(Qcow2State *s, uint64_t start,
+                                       uint64_t end, unsigned flags)
+    REQUIRES(s->lock) DROPS(s->lock)
 {
-    uint64_t end = guest_offset + (nb_clusters << s->cluster_bits);
+    int ret = 0;
+
+    end = MIN(end, s->hdr.size);
+    if (start < end) {
+        co_mutex_unlock(&s->lock);
+        ret = qcow2_data_pwrite_zeroes(s, start, end - start, flags);
+        co_mutex_lock(&s->lock);
+    }
+    return ret;
+}
+
+/* The host may have the space of kept clusters that read as zero; advice. */
+static int coroutine_fn punch_kept(Qcow2State *s, const ZeroPiece *p)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    uint64_t at = p->start;
+
+    while (at < p->end) {
+        Qcow2Mapping m;
+        int ret = qcow2_map(s, &s->l1, at, p->end - at, &m);
+
+        if (ret < 0) {
+            return ret;
+        }
+        if (m.type == QCOW2_CLUSTER_ZERO_ALLOC && m.copied) {
+            co_mutex_unlock(&s->lock);
+            (void)qcow2_data_pwrite_zeroes(s, m.host_offset, m.bytes,
+                                           BDRV_REQ_MAY_UNMAP |
+                                           BDRV_REQ_NO_FALLBACK);
+            co_mutex_lock(&s->lock);
+        }
+        at += m.bytes;
+    }
+    return 0;
+}
+
+static int coroutine_fn zero_piece(Qcow2State *s, const ZeroPiece *p)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    unsigned unmap = p->mode == QCOW2_ZERO_KEEP ? 0 : BDRV_REQ_MAY_UNMAP;
+    int ret = 0;
+
+    if (qcow2_data_file_is_raw(s)) {
+        ret = zero_data_file(s, p->start, p->end, unmap);
+    }
+    ret = ret < 0 ? ret : zero_entries(s, p);
+    if (ret < 0 || !unmap || !s->punch_request) {
+        return ret;
+    }
+    if (qcow2_has_data_file(s) && !qcow2_data_file_is_raw(s)) {
+        (void)zero_data_file(s, p->start, p->end,
+                             unmap | BDRV_REQ_NO_FALLBACK); /* advice */
+    } else if (s->discard_no_unref && !s->hdr.crypt_method) {
+        ret = punch_kept(s, p);
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_zero_bytes(Qcow2State *s, uint64_t guest_offset,
+                                  uint64_t bytes, Qcow2ZeroMode mode)
+{
+    uint64_t end = guest_offset + bytes;
     int ret = qcow2_check_writable(s);
 
     if (s->hdr.version < 3 && s->bs->backing) {
         return -ENOTSUP;
     }
     while (guest_offset < end && ret == 0) {
-        uint64_t n = MIN((end - guest_offset) >> s->cluster_bits,
-                         qcow2_slice_left(s, guest_offset));
-        uint64_t stop = guest_offset + (n << s->cluster_bits);
+        uint64_t start = qcow2_cluster_floor(s, guest_offset);
+        uint64_t left = qcow2_slice_left(s, start);
+        uint64_t stop = MIN(qcow2_cluster_ceil(s, end),
+                            start + (left << s->cluster_bits));
         Qcow2InFlight range, *other;
 
-        other = qcow2_in_flight_clip(s, guest_offset, &stop, true);
+        other = qcow2_in_flight_clip(s, start, &stop, true);
         if (other) {
             co_queue_wait(&other->waiters, &s->lock);
             continue;
         }
-        qcow2_in_flight_add(s, &range, guest_offset, stop, true);
-        ret = zero_slice(s, guest_offset,
-                         (stop - guest_offset) >> s->cluster_bits, mode);
+        qcow2_in_flight_add(s, &range, start, stop, true);
+        ret = zero_piece(s, &(ZeroPiece) { guest_offset, MIN(stop, end),
+                                           mode });
         qcow2_in_flight_remove(s, &range);
-        guest_offset = stop;
+        guest_offset = MIN(stop, end);
         qcow2_relieve(s);
     }
+    return ret;
+}
+
+int coroutine_fn qcow2_zero_range(Qcow2State *s, uint64_t guest_offset,
+                                  uint64_t nb_clusters, Qcow2ZeroMode mode)
+{
+    return qcow2_zero_bytes(s, guest_offset, nb_clusters << s->cluster_bits,
+                            mode);
+}
+
+/* ---- requests ---- */
+
+/* Part of a subcluster: only data can do it, unless it is zero as it is. */
+static int coroutine_fn zero_part(Qcow2State *s, uint64_t offset,
+                                  uint64_t bytes, unsigned flags)
+    EXCLUDES(s->lock)
+{
+    QEMUIOVector qiov;
+    bool zero = true;
+    uint8_t *buf;
+    int ret;
+
+    co_mutex_lock(&s->lock);
+    ret = qcow2_reads_zero(s, offset, offset + bytes, &zero);
+    co_mutex_unlock(&s->lock);
+    if (ret < 0 || (zero && !qcow2_data_file_is_raw(s))) {
+        return ret;
+    }
+    if (flags & BDRV_REQ_NO_FALLBACK) {
+        return -ENOTSUP;
+    }
+    buf = blk_try_memalign(bytes);
+    if (!buf) {
+        return -ENOMEM;
+    }
+    memset(buf, 0, bytes);
+    qemu_iovec_init_buf(&qiov, buf, bytes);
+    ret = qcow2_write_range(s, offset, bytes, &qiov);
+    free(buf);
+    return ret;
+}
+
+/* [@offset, + @bytes) of the disk, in which whole units are [@lo, @hi). A last
+ * cluster that the disk ends in is a whole one. */
+static void whole_units(const Qcow2State *s, uint64_t unit, uint64_t offset,
+                        uint64_t bytes, uint64_t *ret_lo, uint64_t *ret_hi)
+{
+    uint64_t end = offset + bytes;
+
+    *ret_lo = ROUND_UP(offset, unit);
+    *ret_hi = end == s->bs->total_bytes ? qcow2_cluster_ceil(s, end)
+                                        : ROUND_DOWN(end, unit);
+}
+
+static int coroutine_fn zero_request(Qcow2State *s, uint64_t offset,
+                                     uint64_t bytes, unsigned flags)
+    EXCLUDES(s->lock)
+{
+    uint64_t end = offset + bytes, lo, hi;
+    int ret = 0;
+
+    whole_units(s, 1ULL << s->subcluster_bits, offset, bytes, &lo, &hi);
+    if (lo >= hi) {
+        uint64_t split = MIN(lo, end);
+
+        ret = zero_part(s, offset, split - offset, flags);
+        return ret < 0 || split == end ? ret
+               : zero_part(s, split, end - split, flags);
+    }
+    if (offset < lo) {
+        ret = zero_part(s, offset, lo - offset, flags);
+    }
+    if (ret == 0) {
+        co_mutex_lock(&s->lock);
+        ret = qcow2_zero_bytes(s, lo, hi - lo, flags & BDRV_REQ_MAY_UNMAP
+                                               ? QCOW2_ZERO_UNMAP
+                                               : QCOW2_ZERO_KEEP);
+        co_mutex_unlock(&s->lock);
+    }
+    if (ret == 0 && hi < end) {
+        ret = zero_part(s, hi, end - hi, flags);
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs,
+                                        uint64_t offset, uint64_t bytes,
+                                        unsigned flags)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    co_rwlock_rdlock(&s->map_lock);
+    ret = zero_request(s, offset, bytes, flags);
+    co_rwlock_unlock(&s->map_lock);
+    return ret;
+}
+
+int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, uint64_t offset,
+                                   uint64_t bytes)
+{
+    Qcow2State *s = bs->opaque;
+    uint64_t lo, hi;
+    int ret = 0;
+
+    co_rwlock_rdlock(&s->map_lock);
+    whole_units(s, s->cluster_size, offset, bytes, &lo, &hi);
+    if (lo < hi) {
+        co_mutex_lock(&s->lock);
+        ret = qcow2_zero_bytes(s, lo, hi - lo, QCOW2_DISCARD);
+        co_mutex_unlock(&s->lock);
+    }
+    co_rwlock_unlock(&s->map_lock);
     return ret;
 }

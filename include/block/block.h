@@ -49,6 +49,7 @@ enum {
     BDRV_O_NO_SHARE_PROBE = 1u << 8, /* take locks, do not test for others' */
     BDRV_O_PROTOCOL       = 1u << 9, /* no format is probed on top */
     BDRV_O_BACKING_RDWR   = 1u << 10, /* so is the backing file: to commit */
+    BDRV_O_DATA_FILE      = 1u << 11, /* the image may name its data file */
 };
 
 /* What a longer node gets behind its old end. */
@@ -102,7 +103,8 @@ int bdrv_parse_cache_mode(const char *mode, unsigned *flags);
  * @filename: a path, PROTOCOL:rest, "json:{...}", or NULL when @options say it
  * all; what is in @options wins. @options (NULL: none) is consumed, also on
  * failure. Generic options of every node: driver, read-only, force-share,
- * cache.direct, cache.no-flush, discard=ignore|unmap; the rest belongs to
+ * cache.direct, cache.no-flush, discard=ignore|unmap, allow-data-file; the rest
+ * belongs to
  * drivers, "file." and "backing." prefix those of children. The format is
  * probed when no driver is named.
  *

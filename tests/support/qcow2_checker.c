@@ -22,6 +22,8 @@ typedef struct Check {
     unsigned cb;            /* cluster_bits */
     unsigned version;
     unsigned rbits;         /* refcount width */
+    unsigned es;            /* bytes of an L2 entry */
+    bool data_file;         /* guest data is elsewhere */
     uint64_t cs;
     GHashTable *refs;       /* cluster number -> references */
     Qcow2CheckResult *r;
@@ -92,10 +94,41 @@ static uint64_t refcount_of(const Check *c, uint64_t cluster)
            ((1u << c->rbits) - 1);
 }
 
-static void count_entry(Check *c, uint64_t entry)
+/* Extended L2 entries: each of 32 subclusters is data, zero or neither. */
+static void check_subclusters(Check *c, uint64_t entry, uint64_t bitmap)
+{
+    uint32_t data = bitmap, zero = bitmap >> 32;
+    bool host = (entry & OFFSET_BITS) ||
+                (c->data_file && (entry & FLAG_COPIED));
+
+    if (c->es != 16) {
+        return;
+    }
+    if (entry & 1) {
+        corrupt(c, "reserved bit 0 is set");
+    }
+    if (data & zero) {
+        corrupt(c, "a subcluster is both data and zero");
+    }
+    if ((entry & FLAG_COMPRESSED) ? bitmap != 0 : data && !host) {
+        corrupt(c, "subclusters with data and no cluster");
+    }
+}
+
+static void count_entry(Check *c, uint64_t entry, uint64_t bitmap,
+                        uint64_t guest)
 {
     uint64_t offset = entry & OFFSET_BITS;
 
+    check_subclusters(c, entry, bitmap);
+    if (c->data_file) {
+        if (entry & FLAG_COMPRESSED) {
+            corrupt(c, "compressed cluster with a data file");
+        } else if ((offset || (entry & FLAG_COPIED)) && offset != guest) {
+            corrupt(c, "offset in the data file is not the guest's");
+        }
+        return;
+    }
     if (entry & FLAG_COMPRESSED) {
         unsigned x = 62 - (c->cb - 8);
         uint64_t from = entry & ((1ull << x) - 1);
@@ -137,8 +170,10 @@ static void count_l1(Check *c, uint64_t table, uint64_t size,
             continue;
         }
         refer(c, l2, c->cs, "L2 table");
-        for (uint64_t j = 0; j < c->cs / 8; j++) {
-            count_entry(c, be(c, l2 + j * 8, 8));
+        for (uint64_t j = 0; j < c->cs / c->es; j++) {
+            count_entry(c, be(c, l2 + j * c->es, 8),
+                        c->es == 16 ? be(c, l2 + j * 16 + 8, 8) : 0,
+                        (i * (c->cs / c->es) + j) * c->cs);
         }
     }
 }
@@ -147,6 +182,9 @@ static void count_snapshots(Check *c)
 {
     uint64_t start = be(c, 64, 8), at = start, n = be(c, 60, 4);
 
+    if (n && c->data_file) {
+        corrupt(c, "snapshots with a data file");
+    }
     for (uint64_t i = 0; i < n; i++) {
         at = (at + 7) / 8 * 8;
         if (at + 40 > c->len) {
@@ -223,11 +261,13 @@ static void compare_flags(Check *c)
             continue;
         }
         compare_flag(c, entry, "an L2 table");
-        for (uint64_t j = 0; j < c->cs / 8; j++) {
-            uint64_t e = be(c, l2 + j * 8, 8);
+        for (uint64_t j = 0; j < c->cs / c->es; j++) {
+            uint64_t e = be(c, l2 + j * c->es, 8);
 
             if ((e & FLAG_COMPRESSED) && (e & FLAG_COPIED)) {
                 corrupt(c, "COPIED on a compressed cluster");
+            } else if (c->data_file) {
+                c->r->copied += (e & OFFSET_BITS) && !(e & FLAG_COPIED);
             } else if (!(e & FLAG_COMPRESSED) && (e & OFFSET_BITS)) {
                 compare_flag(c, e, "a data cluster");
             }
@@ -249,12 +289,14 @@ int qcow2_checker_run(const uint8_t *image, size_t bytes,
     c.cb = be(&c, 20, 4);
     c.rbits = c.version >= 3 ? 1u << be(&c, 96, 4) : 16;
     if (c.version < 2 || c.version > 3 || c.cb < 9 || c.cb > 21 ||
-        c.rbits > 64 || (c.version >= 3 && (be(&c, 72, 8) & ~11ull))) {
+        c.rbits > 64 || (c.version >= 3 && (be(&c, 72, 8) & ~31ull))) {
         return -EINVAL;
     }
     c.cs = 1ull << c.cb;
+    c.es = c.version >= 3 && (be(&c, 72, 8) & 16) ? 16 : 8;
+    c.data_file = c.version >= 3 && (be(&c, 72, 8) & 4);
     c.refs = g_hash_table_new(NULL, NULL);
-    need = (be(&c, 24, 8) + c.cs * c.cs / 8 - 1) / (c.cs * c.cs / 8);
+    need = (be(&c, 24, 8) + c.cs * c.cs / c.es - 1) / (c.cs * c.cs / c.es);
     if (be(&c, 36, 4) < need) {
         corrupt(&c, "L1 table is too small for the disk");
     }

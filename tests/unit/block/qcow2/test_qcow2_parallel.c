@@ -296,6 +296,8 @@ static void test_parallel_requests_in_any_order_of_completion(void **state)
         run("size=256k,cluster_size=1k",
             "l2-cache-size=1k,l2-cache-entry-size=512", 2, seed + i, 80);
         run("size=256k,cluster_size=4k", NULL, 8, seed + i, 80);
+        run("size=256k,cluster_size=16k,extended_l2=on",
+            "l2-cache-size=1k,l2-cache-entry-size=512", 32, seed + i, 80);
     }
 }
 

@@ -264,6 +264,9 @@ static void test_random_sequences_agree_with_the_model(void **state)
         { "size=2M,cluster_size=1k,refcount_bits=4", "", 2 << 20 },
         { "size=6M,cluster_size=2M,refcount_bits=32", "", 6 << 20 },
         { "size=2M,cluster_size=8k,compat=0.10", "", 2 << 20 },
+        { "size=2M,cluster_size=16k,extended_l2=on", "l2-cache-size=1k,"
+          "l2-cache-entry-size=512", 2 << 20 },
+        { "size=4100k,extended_l2=on", "discard-no-unref=on", 4100 << 10 },
     };
     const char *env = g_getenv("FIRN_TEST_SEED");
     uint32_t seed = env ? atoi(env) : 1;
