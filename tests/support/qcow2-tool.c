@@ -7,13 +7,16 @@
  *
  *   create FORMAT FILE OPTIONS
  *   measure FORMAT OPTIONS          of the open image if there is one
- *   open FILE OPTIONS [FLAG...]     ro, unmap, nobacking, commit, nocache
+ *   open FILE OPTIONS [FLAG...]     ro unmap nobacking commit nocache check
  *   close
  *   write OFFSET BYTES PATTERN      PATTERN: a byte, repeated
+ *   writec OFFSET BYTES PATTERN     compressed
  *   read OFFSET BYTES PATTERN       fails when a byte differs
  *   zero OFFSET BYTES [unmap]
  *   discard OFFSET BYTES
  *   flush | length | status | sum   sum: SHA-256 of the whole disk
+ *   dump FILE                       the whole disk as raw bytes
+ *   check [leaks|all]               numbers as qemu-img check --output=json
  *   resize SIZE [PREALLOCATION]
  *   amend OPTIONS [force]
  *   backing NAME|- FORMAT|-
@@ -100,6 +103,8 @@ static int cmd_open(char **arg, unsigned n)
             flags |= BDRV_O_BACKING_RDWR;
         } else if (!strcmp(arg[i], "nocache")) {
             flags |= BDRV_O_NOCACHE;
+        } else if (!strcmp(arg[i], "check")) {
+            flags |= BDRV_O_CHECK;
         } else {
             return -EINVAL;
         }
@@ -115,13 +120,25 @@ static int cmd_close(char **arg, unsigned n)
     return ret;
 }
 
-static int cmd_write(char **arg, unsigned n)
+static int write_pattern(char **arg, unsigned flags)
 {
     uint64_t bytes = number(arg, 1);
     g_autofree uint8_t *buf = g_malloc(bytes);
+    QEMUIOVector qiov;
 
     memset(buf, (int)number(arg, 2), bytes);
-    return blk_pwrite(blk, number(arg, 0), bytes, buf);
+    qemu_iovec_init_buf(&qiov, buf, bytes);
+    return blk_pwritev(blk, number(arg, 0), bytes, &qiov, flags);
+}
+
+static int cmd_write(char **arg, unsigned n)
+{
+    return write_pattern(arg, 0);
+}
+
+static int cmd_writec(char **arg, unsigned n)
+{
+    return write_pattern(arg, BDRV_REQ_WRITE_COMPRESSED);
 }
 
 static int cmd_read(char **arg, unsigned n)
@@ -181,22 +198,81 @@ static int cmd_status(char **arg, unsigned n)
     return 0;
 }
 
+/* Give the whole disk to @fn, piece by piece. */
+static int read_all(void (*fn)(const uint8_t *buf, size_t bytes, void *opaque),
+                    void *opaque)
+{
+    uint64_t end = blk_getlength(blk);
+    static uint8_t buf[1 << 20];
+    int ret = 0;
+
+    for (uint64_t at = 0; at < end && ret == 0; at += sizeof(buf)) {
+        uint64_t bytes = MIN(end - at, sizeof(buf));
+
+        ret = blk_pread(blk, at, bytes, buf);
+        if (ret == 0) {
+            fn(buf, bytes, opaque);
+        }
+    }
+    return ret;
+}
+
+static void add_to_sum(const uint8_t *buf, size_t bytes, void *opaque)
+{
+    g_checksum_update(opaque, buf, bytes);
+}
+
 static int cmd_sum(char **arg, unsigned n)
 {
     g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
-    uint64_t end = blk_getlength(blk);
-    static uint8_t buf[1 << 20];
+    int ret = read_all(add_to_sum, sum);
 
-    for (uint64_t at = 0; at < end; at += sizeof(buf)) {
-        uint64_t bytes = MIN(end - at, sizeof(buf));
-        int ret = blk_pread(blk, at, bytes, buf);
-
-        if (ret < 0) {
-            return ret;
-        }
-        g_checksum_update(sum, buf, bytes);
+    if (ret == 0) {
+        printf("%s\n", g_checksum_get_string(sum));
     }
-    printf("%s\n", g_checksum_get_string(sum));
+    return ret;
+}
+
+static void add_to_file(const uint8_t *buf, size_t bytes, void *opaque)
+{
+    fwrite(buf, 1, bytes, opaque); /* an error shows in fclose() */
+}
+
+static int cmd_dump(char **arg, unsigned n)
+{
+    FILE *out = fopen(arg[0], "w");
+    int ret;
+
+    if (!out) {
+        return -errno;
+    }
+    ret = read_all(add_to_file, out);
+    if (ferror(out) | fclose(out)) {
+        ret = -EIO;
+    }
+    return ret;
+}
+
+static int cmd_check(char **arg, unsigned n)
+{
+    unsigned fix = n == 0 ? 0 : !strcmp(arg[0], "leaks") ? BDRV_FIX_LEAKS
+                   : BDRV_FIX_LEAKS | BDRV_FIX_ERRORS;
+    BdrvCheckResult r;
+    int ret = blk_check(blk, &r, fix, NULL, NULL, &error);
+
+    if (ret < 0) {
+        return ret;
+    }
+    printf("corruptions %" G_GUINT64_FORMAT "\n"
+           "leaks %" G_GUINT64_FORMAT "\n"
+           "check-errors %" G_GUINT64_FORMAT "\n"
+           "total-clusters %" G_GUINT64_FORMAT "\n"
+           "allocated-clusters %" G_GUINT64_FORMAT "\n"
+           "fragmented-clusters %" G_GUINT64_FORMAT "\n"
+           "compressed-clusters %" G_GUINT64_FORMAT "\n",
+           r.corruptions, r.leaks, r.check_errors, r.total_clusters,
+           r.allocated_clusters, r.fragmented_clusters,
+           r.compressed_clusters);
     return 0;
 }
 
@@ -268,6 +344,7 @@ static const struct {
     { "open", 1, false, cmd_open },
     { "close", 0, true, cmd_close },
     { "write", 3, true, cmd_write },
+    { "writec", 3, true, cmd_writec },
     { "read", 3, true, cmd_read },
     { "zero", 2, true, cmd_zero },
     { "discard", 2, true, cmd_discard },
@@ -275,6 +352,8 @@ static const struct {
     { "length", 0, true, cmd_length },
     { "status", 0, true, cmd_status },
     { "sum", 0, true, cmd_sum },
+    { "dump", 1, true, cmd_dump },
+    { "check", 0, true, cmd_check },
     { "resize", 1, true, cmd_resize },
     { "amend", 1, true, cmd_amend },
     { "backing", 2, true, cmd_backing },
