@@ -24,6 +24,12 @@ enum {
     CRASH_RESIZE    = 1 << 2,
     CRASH_WEAK      = 1 << 3,   /* discards may do nothing */
     CRASH_COMPRESS  = 1 << 4,
+    CRASH_SHRINK    = 1 << 5,
+    CRASH_PREALLOC  = 1 << 6,   /* growing allocates, in all ways */
+    CRASH_COMMIT    = 1 << 7,   /* neither with snapshots nor with resizing */
+    CRASH_EMPTY     = 1 << 8,
+    CRASH_AMEND     = 1 << 9,
+    CRASH_REPAIR    = 1 << 10,
 };
 
 typedef struct CrashConfig {
@@ -52,6 +58,7 @@ typedef struct CrashCounts {
     unsigned snapshots;         /* looked at whole, with their vmstate */
     unsigned overwritten;       /* used after the cut, and checked again */
     unsigned leaky;
+    unsigned dirty;
     unsigned checked;           /* by the driver's own check */
     unsigned peer;              /* judged by qemu-img too */
 } CrashCounts;
@@ -83,6 +90,12 @@ CrashWorld *crash_world_new(const CrashConfig *c, uint32_t seed,
 void crash_world_free(CrashWorld *w);
 void crash_prepare(CrashWorld *w);
 void crash_record(CrashWorld *w, unsigned nb_ops);
+/* Instead of playing what was recorded: the disks and the model are at a crash
+ * state of it, as the generator says, and can be recorded again. */
+void crash_wreck(CrashWorld *w);
+/* Make w->model that of cut @k, not before the present one. */
+void crash_follow(CrashWorld *w, unsigned k);
+BlockBackend *crash_open(CrashWorld *w, unsigned flags);
 
 /* Every disk of the world: places to go back to. */
 typedef struct CrashMark {

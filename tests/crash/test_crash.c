@@ -64,21 +64,6 @@ static unsigned states_so_far(void)
     return n;
 }
 
-/* What was acknowledged, and what was going on, at cut @k. */
-static void follow(CrashWorld *w, unsigned k)
-{
-    while (w->next_event < w->events->len) {
-        const CrashEvent *e = &g_array_index(w->events, CrashEvent,
-                                             w->next_event);
-
-        if (e->pos > k) {
-            return;
-        }
-        crash_model_event(w->model, e);
-        w->next_event++;
-    }
-}
-
 static void try_state(CrashWorld *w, unsigned k, unsigned nth)
 {
     uint32_t seed = w->seed * 2654435761u + k * 97 + nth;
@@ -110,11 +95,15 @@ static void try_workload(const CrashConfig *c, uint32_t seed)
     unsigned n;
 
     crash_prepare(w);
+    if (seed % 3 == 2) {
+        crash_record(w, MIN_OPS);
+        crash_wreck(w);
+    }
     crash_record(w, MIN_OPS + seed * 7 % (MAX_OPS - MIN_OPS));
     n = w->log->entries->len;
     for (unsigned k = 0; k <= n; k++) {
         record_seek(w->log, k);
-        follow(w, k);
+        crash_follow(w, k);
         for (unsigned i = 0; i < STATES_PER_CUT; i++) {
             if (i && !w->log->loose->len) {
                 break;
@@ -144,10 +133,10 @@ static void print_counts(void)
         print_message("  %6u states: %s\n", counts.states[i],
                       record_mode_name(i));
     }
-    print_message("  %u with leaks, %u used again, %u snapshots looked at, "
-                  "%u checked by the driver, %u by qemu-img\n", counts.leaky,
-                  counts.overwritten, counts.snapshots, counts.checked,
-                  counts.peer);
+    print_message("  %u with leaks, %u dirty, %u used again, %u snapshots "
+                  "looked at, %u checked by the driver, %u by qemu-img\n",
+                  counts.leaky, counts.dirty, counts.overwritten,
+                  counts.snapshots, counts.checked, counts.peer);
 }
 
 static void replay(const char *text)

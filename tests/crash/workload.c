@@ -214,13 +214,44 @@ static int snap_create(CrashWorld *w, const CrashOp *op)
     return ret;
 }
 
+BlockBackend *crash_open(CrashWorld *w, unsigned flags)
+{
+    BdrvOptions *o = q_options(w->config->open);
+    BlockBackend *blk;
+    GError *error = NULL;
+
+    if (w->config->features & CRASH_COMMIT) {
+        flags |= BDRV_O_BACKING_RDWR;
+    }
+    bdrv_options_set_default(o, "driver", "qcow2");
+    if (blk_open(test_ctx, "rec:c", o, flags, &blk, &error) < 0) {
+        crash_fail(w, "does not open: %s", error->message);
+    }
+    return blk;
+}
+
 static int reopen(CrashWorld *w)
 {
     int ret = blk_close(w->blk);
 
-    w->blk = q_open("rec:c", w->config->open, OPEN_FLAGS);
+    w->blk = crash_open(w, OPEN_FLAGS);
     return ret;
 }
+
+static int repair(CrashWorld *w)
+{
+    BdrvCheckResult r;
+    int ret = blk_check(w->blk, &r, BDRV_FIX_LEAKS | BDRV_FIX_ERRORS, NULL,
+                        NULL, NULL);
+
+    return ret < 0 ? ret : r.leaks || r.corruptions ? -EUCLEAN : 0;
+}
+
+static const char *const amendments[] = {
+    "lazy_refcounts=on", "lazy_refcounts=off", "refcount_bits=64",
+    "refcount_bits=2", "refcount_bits=8", "refcount_bits=16", "compat=0.10",
+    "compat=1.1",
+};
 
 static int run_special(CrashWorld *w, const CrashOp *op)
 {
@@ -241,6 +272,15 @@ static int run_special(CrashWorld *w, const CrashOp *op)
     case OP_RESIZE:
         return blk_truncate(w->blk, (uint64_t)op->n * SECTOR_BYTES,
                             (BdrvPrealloc)op->flags, NULL);
+    case OP_REPAIR:
+        return repair(w);
+    case OP_AMEND:
+        return blk_amend(w->blk, q_options(amendments[op->snap]), false, NULL,
+                         NULL, NULL);
+    case OP_COMMIT:
+        return blk_commit(w->blk, NULL, NULL);
+    case OP_MAKE_EMPTY:
+        return blk_make_empty(w->blk, NULL);
     default:
         g_assert_not_reached();
     }
@@ -253,13 +293,22 @@ static bool is_request(const CrashOp *op)
            op->type == OP_FLUSH;
 }
 
-/* A narrow refcount has no room; what is allocated is not compressed. */
+/* A narrow refcount has no room; what is allocated is not compressed; not every
+ * image can be amended to everything. */
 static bool refused(const CrashOp *op)
 {
-    return op->type == OP_WRITE_COMPRESSED
-           ? op->ret == -EIO
-           : op->ret == -ERANGE &&
-             (op->type == OP_SNAP_CREATE || op->type == OP_SNAP_GOTO);
+    switch (op->type) {
+    case OP_WRITE_COMPRESSED:
+        return op->ret == -EIO;
+    case OP_SNAP_CREATE:
+    case OP_SNAP_GOTO:
+        return op->ret == -ERANGE;
+    case OP_AMEND:
+        return op->ret == -ENOTSUP || op->ret == -EINVAL ||
+               op->ret == -ERANGE;
+    default:
+        return false;
+    }
 }
 
 static void run(CrashWorld *w, CrashOp **ops, unsigned nb)
@@ -415,14 +464,43 @@ static void do_abandon(CrashWorld *w)
 
 static void do_resize(CrashWorld *w)
 {
-    CrashOp *op = op_new(w, OP_RESIZE);
-    unsigned room = CRASH_SECTORS - w->config->sectors;
+    unsigned f = w->config->features;
+    unsigned from = f & CRASH_SHRINK ? 1 : w->live->sizes[0];
+    CrashOp *op;
 
-    op->n = pick(w, w->config->sectors, w->config->sectors + room + 1);
-    if (op->n < w->live->sizes[0]) {
-        op->n = w->live->sizes[0];
+    if (f & CRASH_SHRINK) {
+        run_one(w, op_new(w, OP_FLUSH)); /* keeps the sets small */
+    }
+    op = op_new(w, OP_RESIZE);
+    op->n = pick(w, from, CRASH_SECTORS + 1);
+    if ((f & CRASH_PREALLOC) && op->n >= w->live->sizes[0]) {
+        op->flags = pick(w, 0, 4);
     }
     run_one(w, op);
+}
+
+/* Of what the configuration allows, one by the throw of a die. */
+static void do_maintenance(CrashWorld *w)
+{
+    static const struct {
+        unsigned feature;
+        CrashOpType type;
+    } kinds[] = {
+        { CRASH_COMMIT, OP_COMMIT },
+        { CRASH_EMPTY, OP_MAKE_EMPTY },
+        { CRASH_AMEND, OP_AMEND },
+        { CRASH_REPAIR, OP_REPAIR },
+    };
+    unsigned i = pick(w, 0, G_N_ELEMENTS(kinds));
+
+    if (w->config->features & kinds[i].feature) {
+        CrashOp *op = op_new(w, kinds[i].type);
+
+        op->snap = pick(w, 0, G_N_ELEMENTS(amendments));
+        run_one(w, op);
+    } else {
+        do_requests(w);
+    }
 }
 
 static void step(CrashWorld *w)
@@ -438,6 +516,8 @@ static void step(CrashWorld *w)
         do_abandon(w);
     } else if (kind < 44 && (f & CRASH_RESIZE)) {
         do_resize(w);
+    } else if (kind < 58) {
+        do_maintenance(w);
     } else {
         do_requests(w);
     }
@@ -478,12 +558,71 @@ void crash_prepare(CrashWorld *w)
     q_create("rec:c", create);
     crash_model_init(w->live, c->sectors,
                      c->second == CRASH_BELOW ? CRASH_BACKING : 0);
-    w->blk = q_open("rec:c", c->open, OPEN_FLAGS);
+    w->blk = crash_open(w, OPEN_FLAGS);
     write_filler(w);
     steps(w, pick(w, 0, 10));
     run_one(w, op_new(w, OP_FLUSH));
     q_close(w->blk);
     w->blk = NULL;
+}
+
+/* What was acknowledged, and what was going on. */
+void crash_follow(CrashWorld *w, unsigned k)
+{
+    while (w->next_event < w->events->len) {
+        const CrashEvent *e = &g_array_index(w->events, CrashEvent,
+                                             w->next_event);
+
+        if (e->pos > k) {
+            return;
+        }
+        crash_model_event(w->model, e);
+        w->next_event++;
+    }
+}
+
+/* The model knows what may be there; look which it is. */
+static void resolve(CrashWorld *w, CrashModel *m)
+{
+    uint8_t buf[CRASH_SECTORS * SECTOR_BYTES];
+    uint64_t size;
+
+    w->blk = crash_open(w, 0);
+    m->sizes[0] = blk_getlength(w->blk) / SECTOR_BYTES;
+    m->nb_sizes = 1;
+    q_check(blk_pread(w->blk, 0, MIN(m->sizes[0], CRASH_SECTORS) *
+                      SECTOR_BYTES, buf), NULL);
+    for (unsigned i = 0; i < CRASH_SECTORS; i++) {
+        if (i >= m->sizes[0]) {
+            sector_set_only(&m->now[i], 0);
+        } else if (!sector_set_resolve(&m->now[i], buf + i * SECTOR_BYTES,
+                                       i)) {
+            crash_fail(w, "wreck: sector %u is foreign", i);
+        }
+    }
+    for (unsigned i = 0; i < CRASH_SNAPSHOTS; i++) {
+        if (m->snap[i].state == UNSURE) {
+            m->snap[i].state = q_vm_select(w->blk, crash_snap_name(i), &size)
+                               == 0 ? PRESENT : ABSENT;
+        }
+    }
+    q_close(w->blk);
+    w->blk = NULL;
+}
+
+void crash_wreck(CrashWorld *w)
+{
+    unsigned k = pick(w, 0, w->log->entries->len + 1);
+
+    record_seek(w->log, k);
+    crash_follow(w, k);
+    record_build(w->log, pick(w, 0, RECORD_MODES), w->rand);
+    resolve(w, w->model);
+    *w->live = *w->model;
+    record_log_free(w->log);
+    w->log = NULL;
+    g_array_set_size(w->events, 0);
+    w->next_event = 0;
 }
 
 void crash_record(CrashWorld *w, unsigned nb_ops)
@@ -494,7 +633,7 @@ void crash_record(CrashWorld *w, unsigned nb_ops)
     *w->model = *w->live;
     w->log = record_start(w->disk, w->nb_disks);
     w->recording = true;
-    w->blk = q_open("rec:c", w->config->open, OPEN_FLAGS);
+    w->blk = crash_open(w, OPEN_FLAGS);
     steps(w, nb_ops);
     event(w, close, false);
     close->ret = blk_close(w->blk);

@@ -84,12 +84,28 @@ void sector_set_flush(SectorSet *s, uint32_t began)
     memmove(s->g, s->g + sure, s->nb * sizeof(s->g[0]));
 }
 
+/* Index of the youngest generation that @p is, or -1. */
+static int find(const SectorSet *s, const uint8_t *p, uint64_t lba)
+{
+    int i = (int)s->nb - 1;
+
+    while (i >= 0 && !sector_is(p, lba, s->g[i].gen)) {
+        i--;
+    }
+    return i;
+}
+
 bool sector_set_has(const SectorSet *s, const uint8_t *p, uint64_t lba)
 {
-    for (unsigned i = s->nb; i-- > 0; ) {
-        if (sector_is(p, lba, s->g[i].gen)) {
-            return true;
-        }
+    return find(s, p, lba) >= 0;
+}
+
+bool sector_set_resolve(SectorSet *s, const uint8_t *p, uint64_t lba)
+{
+    int i = find(s, p, lba);
+
+    if (i >= 0) {
+        sector_set_only(s, s->g[i].gen);
     }
-    return false;
+    return i >= 0;
 }

@@ -39,5 +39,7 @@ void sector_set_end(SectorSet *s, uint32_t gen, uint32_t now);
 void sector_set_flush(SectorSet *s, uint32_t began);
 /* May the sector hold @p? */
 bool sector_set_has(const SectorSet *s, const uint8_t *p, uint64_t lba);
+/* The sector holds @p: from now on that, durable. False: it may not. */
+bool sector_set_resolve(SectorSet *s, const uint8_t *p, uint64_t lba);
 
 #endif
