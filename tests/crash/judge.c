@@ -156,6 +156,30 @@ static void judge_check(CrashWorld *w, const Qcow2CheckResult *r)
     w->counts->checked++;
 }
 
+/* What qemu-img reads from the copy is old or new, too. */
+static void peer_reads(CrashWorld *w, const char *path)
+{
+    g_autofree char *raw = test_path("state.raw");
+    g_autofree char *out = NULL;
+    g_autofree char *bytes = NULL;
+    unsigned first, bad;
+    gsize len;
+
+    if (test_run(&out, "qemu-img convert -f qcow2 -O raw '%s' '%s'", path,
+                 raw) != 0) {
+        crash_fail(w, "qemu-img convert: %s", out);
+    }
+    if (!g_file_get_contents(raw, &bytes, &len, NULL)) {
+        fail_msg("%s cannot be read", raw);
+    }
+    bad = crash_model_foreign(w->model->now, (uint8_t *)bytes,
+                              MIN(len / SECTOR_BYTES, CRASH_SECTORS), &first);
+    if (bad) {
+        crash_fail(w, "qemu-img reads %u foreign sectors, first %u", bad,
+                   first);
+    }
+}
+
 /* A copy for qemu-img, which takes COPIED-only findings for corruption. */
 static void judge_peer(CrashWorld *w, const Qcow2CheckResult *r)
 {
@@ -163,17 +187,19 @@ static void judge_peer(CrashWorld *w, const Qcow2CheckResult *r)
     g_autofree char *out = NULL;
     int ret;
 
-    if (!test_have_program("qemu-img") || r->copied || is_dirty(w) || w->nb_disks > 1) {
+    if (!test_have_program("qemu-img") || r->copied || is_dirty(w) ||
+        w->nb_disks > 1) {
         return;
     }
     if (!g_file_set_contents(path, (char *)w->disk[0]->mem, w->disk[0]->len,
                              NULL)) {
         fail_msg("%s cannot be written", path);
     }
-    ret = test_run(&out, "qemu-img check -q '%s'", path);
+    ret = test_run(&out, "qemu-img check -q -f qcow2 '%s'", path);
     if (ret != 0 && ret != 3) {
         crash_fail(w, "qemu-img check: %d\n%s", ret, out);
     }
+    peer_reads(w, path);
     w->counts->peer++;
 }
 

@@ -42,6 +42,12 @@ const CrashConfig crash_configs[] = {
       CRASH_SNAP | CRASH_VM | CRASH_COMPRESS, 0, CRASH_ALONE },
     { "zstd", "cluster_size=2k,compression_type=zstd,refcount_bits=2", "",
       CRASH_SECTORS, 4, CRASH_SNAP | CRASH_COMPRESS, 0, CRASH_ALONE },
+    { "metadata", "cluster_size=1k,preallocation=metadata", "", 256, 2,
+      CRASH_SNAP | CRASH_VM | CRASH_RESIZE | CRASH_PREALLOC, 0, CRASH_ALONE },
+    { "full", "cluster_size=4k,preallocation=full,refcount_bits=8", "", 256, 8,
+      CRASH_SNAP | CRASH_RESIZE | CRASH_PREALLOC, 0, CRASH_ALONE },
+    { "commit", "cluster_size=2k,backing_file=rec:b,backing_fmt=raw", "",
+      CRASH_SECTORS, 4, CRASH_COMMIT | CRASH_COMPRESS, 0, CRASH_BELOW },
     { "reftable", "cluster_size=512,refcount_bits=64", "", 6144, 1,
       CRASH_SNAP | CRASH_VM, 1660, CRASH_ALONE },
 };

@@ -278,7 +278,8 @@ static int run_special(CrashWorld *w, const CrashOp *op)
         return blk_amend(w->blk, q_options(amendments[op->snap]), false, NULL,
                          NULL, NULL);
     case OP_COMMIT:
-        return blk_commit(w->blk, NULL, NULL);
+        return blk_commit(w->blk, &(BlkCommitOptions) { .drop = op->flags },
+                          NULL);
     case OP_MAKE_EMPTY:
         return blk_make_empty(w->blk, NULL);
     default:
@@ -303,6 +304,8 @@ static bool refused(const CrashOp *op)
     case OP_SNAP_CREATE:
     case OP_SNAP_GOTO:
         return op->ret == -ERANGE;
+    case OP_COMMIT:
+        return op->ret == -ENOTSUP;
     case OP_AMEND:
         return op->ret == -ENOTSUP || op->ret == -EINVAL ||
                op->ret == -ERANGE;
@@ -497,6 +500,7 @@ static void do_maintenance(CrashWorld *w)
         CrashOp *op = op_new(w, kinds[i].type);
 
         op->snap = pick(w, 0, G_N_ELEMENTS(amendments));
+        op->flags = pick(w, 0, 2);
         run_one(w, op);
     } else {
         do_requests(w);
