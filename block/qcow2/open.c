@@ -84,23 +84,22 @@ static int check_incompatible(Qcow2State *s, unsigned flags, GError **errp)
                          "its refcounts may be wrong; repair it with "
                          "'qemu-img check -r all'");
     }
-    if (s->ext.has_bitmaps) {
-        return set_error(errp, -ENOTSUP, "images with persistent bitmaps "
-                         "can only be opened read-only");
-    }
     return 0;
 }
 
-/* Autoclear bits say "still true if you know me"; we know one. */
+/* Autoclear bits say "still true if you know me". Without the extension the
+ * one for bitmaps means nothing. */
 static int coroutine_fn clear_autoclear(Qcow2State *s, GError **errp)
 {
+    uint64_t known = QCOW2_AUT_RAW |
+                     (s->ext.has_bitmaps ? QCOW2_AUT_BITMAPS : 0);
     Qcow2Header h = s->hdr;
     int ret;
 
-    if (!(h.autoclear_features & ~QCOW2_AUT_RAW) || !wants_write(s)) {
+    if (!(h.autoclear_features & ~known) || !wants_write(s)) {
         return 0;
     }
-    h.autoclear_features &= QCOW2_AUT_RAW;
+    h.autoclear_features &= known;
     co_mutex_lock(&s->lock);
     ret = qcow2_header_update(s, &h);
     co_mutex_unlock(&s->lock);
@@ -462,6 +461,7 @@ static void free_state(Qcow2State *s)
     qcow2_vmstate_view_reset(s);
     qcow2_extensions_cleanup(&s->ext);
     g_ptr_array_unref(s->snapshots);
+    g_clear_pointer(&s->bitmap_tables, g_ptr_array_unref);
     g_array_unref(s->frees);
     g_free(s->first_free);
     g_free(s->filter);
@@ -496,12 +496,13 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, BdrvOptions *options,
     ret = ret < 0 ? ret : load_tables(s, errp);
     ret = ret < 0 ? ret : qcow2_open_data_file(s, options, flags, errp);
     ret = ret < 0 ? ret : open_backing(s, options, flags, errp);
+    bs->total_bytes = ROUND_DOWN(s->hdr.size, (uint64_t)QCOW2_SECTOR);
     ret = ret < 0 ? ret : clear_autoclear(s, errp);
+    ret = ret < 0 ? ret : qcow2_bitmaps_open(s, flags, errp);
     if (ret < 0) {
         free_state(s);
         return ret;
     }
-    bs->total_bytes = ROUND_DOWN(s->hdr.size, (uint64_t)QCOW2_SECTOR);
     bs->pdiscard_alignment = s->cluster_size;
     bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
     return 0;
@@ -513,8 +514,12 @@ int coroutine_fn qcow2_co_close(BlockDriverState *bs)
     int ret = 0;
 
     if (!bs->read_only && !s->corrupt) {
+        int ret2;
+
         co_mutex_lock(&s->lock);
-        ret = qcow2_sync_metadata(s);
+        ret = qcow2_bitmaps_store(s);
+        ret2 = s->corrupt ? 0 : qcow2_sync_metadata(s);
+        ret = ret < 0 ? ret : ret2;
         co_mutex_unlock(&s->lock);
     }
     free_state(s);

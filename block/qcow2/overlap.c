@@ -163,7 +163,7 @@ static const char *constant_at(const Qcow2State *s, unsigned ignore,
               s->snaptable_bytes)) {
         return "the snapshot table";
     }
-    if (s->ext.has_bitmaps &&
+    if (!(ignore & QCOW2_OL_BITMAP_DIRECTORY) && s->ext.has_bitmaps &&
         meets(s, offset, bytes, s->ext.bitmap_directory_offset,
               s->ext.bitmap_directory_size)) {
         return "the bitmap directory";

@@ -274,6 +274,9 @@ struct Qcow2State {
     unsigned filter_bits;
     uint64_t filter_count;
 
+    GPtrArray *bitmap_tables;   /* Qcow2BitmapTable: as on disk at open */
+    bool bitmaps_fresh;         /* some were not in_use at open */
+
     GPtrArray *snapshots;       /* Qcow2Snapshot */
     uint64_t snaptable_bytes;
     uint32_t snaps_cut;         /* entries beyond the limits, not loaded */
@@ -440,6 +443,7 @@ enum {
     QCOW2_OL_ACTIVE_L2      = 1 << 1,
     QCOW2_OL_REFCOUNT_TABLE = 1 << 2,
     QCOW2_OL_REFCOUNT_BLOCK = 1 << 3,
+    QCOW2_OL_BITMAP_DIRECTORY = 1 << 4,
 };
 
 /* Note that cluster at @offset holds metadata. */
@@ -896,6 +900,23 @@ int qcow2_snapshot_find(Qcow2State *s, const char *id_or_name);
 int coroutine_fn qcow2_snapshot_load_l1(Qcow2State *s,
                                         const Qcow2Snapshot *sn,
                                         Qcow2Table *ret, GError **errp);
+
+/* ---- bitmap.c, bitstore.c ---- */
+
+/*
+ * Load the bitmap directory; for a writer, mark all bitmaps in_use. Before
+ * anything else is written. -EINVAL, -EFBIG or an I/O error.
+ */
+int coroutine_fn qcow2_bitmaps_open(Qcow2State *s, unsigned flags,
+                                    GError **errp) EXCLUDES(s->lock);
+/* At close: make persistent bitmaps what they are in memory. On failure they
+ * stay in_use on disk. */
+int coroutine_fn qcow2_bitmaps_store(Qcow2State *s)
+    REQUIRES(s->lock) DROPS(s->lock);
+int qcow2_bitmap_can_store(BlockDriverState *bs, const char *name,
+                           GError **errp);
+int coroutine_fn qcow2_co_bitmap_load(BlockDriverState *bs,
+                                      BdrvDirtyBitmap *bm, GError **errp);
 
 /* ---- vmstate.c ---- */
 

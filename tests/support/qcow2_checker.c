@@ -216,6 +216,59 @@ static void count_refcounts(Check *c)
     }
 }
 
+/* Position of the data of header extension @type, or 0. */
+static uint64_t find_extension(const Check *c, uint32_t type)
+{
+    uint64_t at = c->version >= 3 ? be(c, 100, 4) : 72;
+    uint64_t end = be(c, 8, 8) ? be(c, 8, 8) : c->cs;
+
+    while (at + 8 <= end && be(c, at, 4)) {
+        if (be(c, at, 4) == type) {
+            return at + 8;
+        }
+        at += 8 + (be(c, at + 4, 4) + 7) / 8 * 8;
+    }
+    return 0;
+}
+
+static void count_bitmap(Check *c, uint64_t entry)
+{
+    uint64_t table = be(c, entry, 8), n = be(c, entry + 8, 4);
+
+    refer(c, table, n * 8, "bitmap table");
+    for (uint64_t i = 0; i < n && table + i * 8 < c->len; i++) {
+        uint64_t e = be(c, table + i * 8, 8);
+
+        if ((e & ~OFFSET_BITS & ~1ull) || ((e & OFFSET_BITS) && (e & 1)) ||
+            (e & OFFSET_BITS) % c->cs) {
+            corrupt(c, "bitmap table entry is impossible");
+        } else if (e & OFFSET_BITS) {
+            refer(c, e & OFFSET_BITS, c->cs, "bitmap data");
+        }
+    }
+}
+
+/* Without the autoclear bit bitmaps are only leaks. */
+static void count_bitmaps(Check *c)
+{
+    uint64_t ext = find_extension(c, 0x23852875);
+    uint64_t dir, at, n;
+
+    if (c->version < 3 || !ext || !(be(c, 88, 8) & 1)) {
+        return;
+    }
+    n = be(c, ext, 4);
+    at = dir = be(c, ext + 16, 8);
+    refer(c, dir, be(c, ext + 8, 8), "bitmap directory");
+    for (uint64_t i = 0; i < n && at < c->len; i++) {
+        count_bitmap(c, at);
+        at += (24 + be(c, at + 18, 2) + be(c, at + 20, 4) + 7) / 8 * 8;
+    }
+    if (at != dir + be(c, ext + 8, 8)) {
+        corrupt(c, "bitmap directory has another size than its entries");
+    }
+}
+
 /* ---- comparing ---- */
 
 static void compare(Check *c)
@@ -304,6 +357,7 @@ int qcow2_checker_run(const uint8_t *image, size_t bytes,
     count_l1(&c, be(&c, 40, 8), be(&c, 36, 4), "active L1");
     count_snapshots(&c);
     count_refcounts(&c);
+    count_bitmaps(&c);
     compare(&c);
     compare_flags(&c);
     g_hash_table_unref(c.refs);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * An independent checker for qcow2 images: it shares no code with the driver.
- * It counts the references of every host cluster from header, active layer
- * and snapshots, and compares them with the stored refcounts.
+ * It counts the references of every host cluster from header, active
+ * layer, snapshots and bitmaps, and compares them with the stored refcounts.
  *
  * Three kinds of findings are kept apart:
  *   leaks        refcount > references: harmless

@@ -299,21 +299,6 @@ static void test_features_that_are_missing_are_refused_by_name(void **state)
     }
 }
 
-static void test_bitmaps_allow_reading_only(void **state)
-{
-    g_autofree char *path = test_path("bm.qcow2");
-    BlockBackend *blk;
-
-    NEED("qemu-img");
-    sh("qemu-img create -q -f qcow2 '%s' 1M", path);
-    sh("qemu-img bitmap --add '%s' b0", path);
-    blk = q_open(path, NULL, 0);
-    expect(blk, 0, 65536, 0);
-    q_close(blk);
-    q_open_fails(path, NULL, BDRV_O_RDWR, -ENOTSUP, "bitmaps");
-    q_qemu_check(path);
-}
-
 static void test_unknown_feature_is_named_from_the_table(void **state)
 {
     g_autofree char *path = test_path("u.qcow2");
@@ -801,7 +786,6 @@ int main(void)
         TEST(test_snapshots_of_qemu_are_applied_and_deleted),
         TEST(test_compressed_clusters_are_counted_by_snapshots),
         TEST(test_features_that_are_missing_are_refused_by_name),
-        TEST(test_bitmaps_allow_reading_only),
         TEST(test_unknown_feature_is_named_from_the_table),
         TEST(test_autoclear_bits_are_cleared_by_writers_only),
         TEST(test_dirty_and_corrupt_images_are_not_written),
