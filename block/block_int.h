@@ -196,7 +196,8 @@ struct BlockDriver {
                                                GError **errp);
     int coroutine_fn (*co_make_empty)(BlockDriverState *bs, GError **errp);
 
-    /* Called with the tree held exclusively, except list. See snapshot.h. */
+    /* Called with the tree held exclusively, except list and delete (guests
+     * go on during both). See snapshot.h. */
     int coroutine_fn (*co_snapshot_create)(BlockDriverState *bs,
                                            BdrvSnapshotInfo *info,
                                            GError **errp);

@@ -183,3 +183,15 @@ void coroutine_fn bdrv_co_exclusive_end(BlockDriverState *bs) NO_TSA
     bdrv_drained_end(bs);
     co_mutex_unlock(&bdrv_root(bs)->exclusive_lock);
 }
+
+void coroutine_fn bdrv_co_serial_begin(BlockDriverState *bs) NO_TSA
+{
+    co_mutex_lock(&bdrv_root(bs)->exclusive_lock);
+    bdrv_inc_in_flight(bs); /* a drain waits */
+}
+
+void coroutine_fn bdrv_co_serial_end(BlockDriverState *bs) NO_TSA
+{
+    bdrv_dec_in_flight(bs);
+    co_mutex_unlock(&bdrv_root(bs)->exclusive_lock);
+}

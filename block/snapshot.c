@@ -187,10 +187,10 @@ int coroutine_fn bdrv_co_snapshot_delete(BlockDriverState *bs, const char *id,
     if (!id && !name) {
         return set_error(errp, -EINVAL, "no snapshot is named");
     }
-    bdrv_co_exclusive_begin(bs);
+    bdrv_co_serial_begin(bs);
     ret = bs->drv->co_snapshot_delete(bs, id, name, errp);
     explain(bs, "delete the snapshot", ret, errp);
-    bdrv_co_exclusive_end(bs);
+    bdrv_co_serial_end(bs);
     return ret;
 }
 

@@ -18,19 +18,22 @@
  * because increments may be early and decrements are applied late (R3).
  */
 #include "qcow2_int.h"
+#include "util/aio-task.h"
 #include "util/plant.h"
 
 /* Largest write that neighbouring dirty entries are merged into. */
 #define MERGE_BYTES (1024 * 1024)
+/* Such writes at a time. */
+#define WRITE_TASKS 8
 
 struct Qcow2Cache {
     Qcow2CacheKind kind;
     size_t entry_size;
     unsigned nb_entries;
-    unsigned nb_dirty;
     Qcow2CacheEntry *entries;
     GHashTable *by_offset;   /* &entry->offset -> entry */
     GQueue lru;              /* most recently used first */
+    GQueue dirty;            /* Qcow2CacheEntry.dirty_link, any order */
     CoQueue room;            /* until an entry can be evicted */
 };
 
@@ -45,12 +48,14 @@ Qcow2Cache *qcow2_cache_new(Qcow2CacheKind kind, unsigned nb_entries,
     c->entries = g_new0(Qcow2CacheEntry, nb_entries);
     c->by_offset = g_hash_table_new(g_int64_hash, g_int64_equal);
     g_queue_init(&c->lru);
+    g_queue_init(&c->dirty);
     co_queue_init(&c->room);
     for (unsigned i = 0; i < nb_entries; i++) {
         Qcow2CacheEntry *e = &c->entries[i];
 
         co_queue_init(&e->waiters);
         e->lru.data = e;
+        e->dirty_link.data = e;
         g_queue_push_tail_link(&c->lru, &e->lru);
     }
     return c;
@@ -72,7 +77,7 @@ void qcow2_cache_free(Qcow2Cache *c)
 
 bool qcow2_cache_is_dirty(const Qcow2Cache *c)
 {
-    return c->nb_dirty != 0;
+    return c->dirty.length != 0;
 }
 
 unsigned qcow2_cache_busy(const Qcow2Cache *c)
@@ -89,7 +94,7 @@ static void set_clean(Qcow2Cache *c, Qcow2CacheEntry *e)
 {
     if (e->dirty) {
         e->dirty = false;
-        c->nb_dirty--;
+        g_queue_unlink(&c->dirty, &e->dirty_link);
     }
 }
 
@@ -116,6 +121,16 @@ static void touch(Qcow2Cache *c, Qcow2CacheEntry *e)
     g_queue_push_head_link(&c->lru, &e->lru);
 }
 
+void qcow2_cache_foreach(Qcow2State *s, Qcow2Cache *c,
+                         void (*fn)(Qcow2State *, Qcow2CacheEntry *))
+{
+    for (unsigned i = 0; i < c->nb_entries; i++) {
+        if (c->entries[i].offset && !c->entries[i].loading) {
+            fn(s, &c->entries[i]);
+        }
+    }
+}
+
 /* ---- writing ---- */
 
 static int by_offset(const void *a, const void *b)
@@ -126,70 +141,107 @@ static int by_offset(const void *a, const void *b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-/* Write @n entries that follow each other in the file. */
-static int coroutine_fn write_run(Qcow2State *s, Qcow2Cache *c,
-                                  Qcow2CacheEntry **run, unsigned n)
-    REQUIRES(s->lock)
+/* @n entries that follow each other in the file. */
+typedef struct WriteRun {
+    Qcow2State *s;
+    Qcow2Cache *c;
+    Qcow2CacheEntry **entries;
+    unsigned n;
+} WriteRun;
+
+/* The one who waits for it holds the lock. */
+static int coroutine_fn write_run(void *opaque)
 {
-    bool l2 = c->kind == QCOW2_CACHE_L2;
-    uint64_t bytes = (uint64_t)n * c->entry_size;
+    WriteRun *r = opaque;
+    Qcow2Cache *c = r->c;
     QEMUIOVector qiov;
     int ret;
 
-    ret = qcow2_check_overlap(s, l2 ? QCOW2_OL_ACTIVE_L2
-                                    : QCOW2_OL_REFCOUNT_BLOCK,
-                              run[0]->offset, bytes);
-    if (ret < 0) {
-        return ret;
+    qemu_iovec_init(&qiov, r->n);
+    for (unsigned i = 0; i < r->n; i++) {
+        qemu_iovec_add(&qiov, r->entries[i]->data, c->entry_size);
     }
-    qemu_iovec_init(&qiov, n);
-    for (unsigned i = 0; i < n; i++) {
-        qemu_iovec_add(&qiov, run[i]->data, c->entry_size);
-    }
-    BLKDBG_EVENT(s->bs->file, l2 ? BLKDBG_L2_UPDATE
+    BLKDBG_EVENT(r->s->bs->file, c->kind == QCOW2_CACHE_L2
+                                 ? BLKDBG_L2_UPDATE
                                  : BLKDBG_REFBLOCK_UPDATE_PART);
-    ret = bdrv_co_pwritev(s->bs->file, run[0]->offset, bytes, &qiov, 0);
+    ret = bdrv_co_pwritev(r->s->bs->file, r->entries[0]->offset, qiov.size,
+                          &qiov, 0);
     qemu_iovec_destroy(&qiov);
-    if (ret < 0) {
-        return ret;
+    for (unsigned i = 0; i < r->n && ret == 0; i++) {
+        set_clean(c, r->entries[i]);
     }
-    for (unsigned i = 0; i < n; i++) {
-        set_clean(c, run[i]);
+    return ret;
+}
+
+/* Several runs at a time; the order within one write-back is free. */
+static int coroutine_fn write_runs(Qcow2State *s, Qcow2Cache *c,
+                                   WriteRun *runs, unsigned nb)
+    REQUIRES(s->lock)
+{
+    unsigned ignore = c->kind == QCOW2_CACHE_L2 ? QCOW2_OL_ACTIVE_L2
+                                                : QCOW2_OL_REFCOUNT_BLOCK;
+    AioTaskPool *pool = nb > 1 ? aio_task_pool_new(WRITE_TASKS) : NULL;
+    int ret = 0;
+
+    for (unsigned i = 0; i < nb && ret == 0; i++) {
+        ret = qcow2_check_overlap(s, ignore, runs[i].entries[0]->offset,
+                                  (uint64_t)runs[i].n * c->entry_size);
+        if (ret == 0 && pool) {
+            ret = aio_task_pool_start_unless_failed(pool, write_run,
+                                                    &runs[i]);
+        } else if (ret == 0) {
+            ret = write_run(&runs[i]);
+        }
     }
-    return 0;
+    if (pool) {
+        aio_task_pool_wait_all(pool);
+        ret = ret < 0 ? ret : aio_task_pool_status(pool);
+        aio_task_pool_free(pool);
+    }
+    return ret;
+}
+
+/* All dirty entries, by offset; to be freed. */
+static Qcow2CacheEntry **list_dirty(Qcow2Cache *c)
+{
+    Qcow2CacheEntry **dirty = g_new(Qcow2CacheEntry *, c->dirty.length);
+    unsigned n = 0;
+
+    for (GList *l = c->dirty.head; l; l = l->next) {
+        dirty[n++] = l->data;
+    }
+    assert(n == c->dirty.length);
+    qsort(dirty, n, sizeof(*dirty), by_offset);
+    return dirty;
 }
 
 int coroutine_fn qcow2_cache_write(Qcow2State *s, Qcow2Cache *c)
 {
-    g_autofree Qcow2CacheEntry **dirty = NULL;
     unsigned max = MAX(MERGE_BYTES / c->entry_size, 1);
-    unsigned n = 0;
-    int ret = 0;
+    unsigned n = c->dirty.length, nb_runs = 0;
+    g_autofree Qcow2CacheEntry **dirty = NULL;
+    g_autofree WriteRun *runs = NULL;
+    int ret;
 
-    if (!c->nb_dirty) {
+    if (!n) {
         return 0;
     }
     ret = qcow2_check_writable(s);
     if (ret < 0) {
         return ret;
     }
-    dirty = g_new(Qcow2CacheEntry *, c->nb_dirty);
-    for (unsigned i = 0; i < c->nb_entries; i++) {
-        if (c->entries[i].dirty) {
-            dirty[n++] = &c->entries[i];
-        }
-    }
-    qsort(dirty, n, sizeof(*dirty), by_offset);
-    for (unsigned i = 0, k; i < n && ret >= 0; i += k) {
+    dirty = list_dirty(c);
+    runs = g_new(WriteRun, n);
+    for (unsigned i = 0, k; i < n; i += k) {
         for (k = 1; i + k < n && k < max; k++) {
             if (dirty[i + k]->offset !=
                 dirty[i]->offset + (uint64_t)k * c->entry_size) {
                 break;
             }
         }
-        ret = write_run(s, c, dirty + i, k);
+        runs[nb_runs++] = (WriteRun) { s, c, dirty + i, k };
     }
-    return ret;
+    return write_runs(s, c, runs, nb_runs);
 }
 
 /* ---- finding room ---- */
@@ -378,7 +430,7 @@ void qcow2_cache_mark_dirty(Qcow2State *s, Qcow2Cache *c, Qcow2CacheEntry *e)
     assert(e->pins > 0 && e->offset && !e->loading);
     if (!e->dirty) {
         e->dirty = true;
-        c->nb_dirty++;
+        g_queue_push_tail_link(&c->dirty, &e->dirty_link);
     }
 }
 

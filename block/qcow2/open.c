@@ -468,6 +468,7 @@ static void free_state(Qcow2State *s)
     g_free(s->corrupt_reason);
     co_mutex_destroy(&s->lock);
     co_rwlock_destroy(&s->map_lock);
+    co_mutex_destroy(&s->delete_lock);
 }
 
 int coroutine_fn qcow2_co_open(BlockDriverState *bs, BdrvOptions *options,
@@ -478,11 +479,14 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, BdrvOptions *options,
 
     s->bs = bs;
     s->data_file = bs->file;
+    s->tally_bytes = QCOW2_TALLY_BYTES;
     s->damaged_ok = flags & BDRV_O_CHECK;
+    co_mutex_init(&s->delete_lock);
     co_rwlock_init(&s->map_lock);
     co_mutex_init(&s->lock);
     co_queue_init(&s->l1_growing_queue);
     co_queue_init(&s->packing_queue);
+    co_queue_init(&s->vm_loads_queue);
     g_queue_init(&s->in_flight);
     s->frees = g_array_new(false, false, sizeof(Qcow2Free));
     s->snapshots = g_ptr_array_new_with_free_func(

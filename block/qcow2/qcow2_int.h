@@ -3,8 +3,10 @@
  * What the files of the qcow2 driver share.
  *
  * Locks, outermost first. Everything below names one of them.
- *   map_lock  CoRwlock: shared by requests, exclusive for what changes the
- *             whole map (snapshots, resize, dropping vmstate).
+ *   delete_lock  CoMutex: one snapshot is deleted at a time.
+ *   map_lock  CoRwlock: shared by requests and by the deletion of a snapshot,
+ *             exclusive for what else changes the whole map (snapshots,
+ *             resize, dropping vmstate).
  *   lock      CoMutex: all metadata (K1).
  *
  * Rules. Files that act on one say its name there.
@@ -15,7 +17,9 @@
  *  (K3) What was looked up before s->lock was dropped is stale, unless it is
  *       pinned or covered by an entry of s->in_flight. No coroutine waits for
  *       a cache entry while it pins another one.
- *  (K4) What changes the whole map holds map_lock exclusively.
+ *  (K4) What changes the whole map holds map_lock exclusively. Deleting a
+ *       snapshot changes no mapping: it holds map_lock shared, so that guests
+ *       go on and whole-map operations wait.
  *  (R1) A refcount increase is durable before an entry uses the cluster.
  *  (R2) Data is durable before the L2 entry that exposes it.
  *  (R3) A refcount drops only after removal of the reference is durable.
@@ -56,6 +60,7 @@
 #define QCOW2_V2_LENGTH        72
 #define QCOW2_V3_LENGTH        112
 #define QCOW2_MAX_HOST_OFFSET  (1ULL << 56)
+#define QCOW2_TALLY_BYTES      (64u * 1024 * 1024)
 
 /* incompatible_features */
 #define QCOW2_INC_DIRTY        (1ULL << 0)
@@ -213,6 +218,7 @@ typedef struct Qcow2VmstateView {
     Qcow2Table l1;
     uint64_t base;          /* guest offset of position 0 */
     uint64_t size;          /* bytes */
+    unsigned loads;         /* that are reading through it */
 } Qcow2VmstateView;
 
 struct Qcow2State {
@@ -238,9 +244,11 @@ struct Qcow2State {
     Qcow2Extensions ext;
     unsigned backing_depth;     /* backing file edges above this node */
     bool damaged_ok;            /* opened to be checked (BDRV_O_CHECK) */
+    size_t tally_bytes;         /* QCOW2_TALLY_BYTES; tests have less */
 
     Qcow2DecodedCache *decoded; /* compress.c */
 
+    CoMutex delete_lock;
     CoRwlock map_lock;
     CoMutex lock;
 
@@ -281,7 +289,8 @@ struct Qcow2State {
     uint64_t snaptable_bytes;
     uint32_t snaps_cut;         /* entries beyond the limits, not loaded */
     uint32_t snaps_clipped;     /* loaded without all of their extra data */
-    Qcow2VmstateView vm_view;   /* map_lock */
+    Qcow2VmstateView vm_view;   /* map_lock; gone and loads: lock */
+    CoQueue vm_loads_queue;     /* until vm_view.loads is 0 */
 };
 
 /* Host offset of cluster number @index, and back. */
@@ -350,6 +359,7 @@ typedef enum Qcow2CacheKind {
 
 typedef struct Qcow2CacheEntry {
     GList lru;              /* in cache->lru, data is the entry */
+    GList dirty_link;       /* in cache->dirty while dirty */
     uint64_t offset;        /* host offset; 0: holds nothing */
     uint8_t *data;
     unsigned pins;
@@ -382,6 +392,10 @@ int coroutine_fn qcow2_cache_write(Qcow2State *s, Qcow2Cache *c)
 /* Forget what is cached of host range; dirty contents are lost. */
 void qcow2_cache_discard(Qcow2State *s, Qcow2Cache *c, uint64_t offset,
                          uint64_t bytes) REQUIRES(s->lock);
+/* Call @fn for each entry that holds something. */
+void qcow2_cache_foreach(Qcow2State *s, Qcow2Cache *c,
+                         void (*fn)(Qcow2State *, Qcow2CacheEntry *))
+    REQUIRES(s->lock);
 bool qcow2_cache_is_dirty(const Qcow2Cache *c);
 /* For tests: entries that are pinned or loading. */
 unsigned qcow2_cache_busy(const Qcow2Cache *c);
@@ -462,10 +476,64 @@ int qcow2_check_writable(Qcow2State *s) REQUIRES(s->lock);
 
 /* ---- refcount.c ---- */
 
-uint64_t qcow2_refblock_get(const uint8_t *block, unsigned order,
-                            uint64_t slot);
-void qcow2_refblock_set(uint8_t *block, unsigned order, uint64_t slot,
-                        uint64_t value);
+/* Counter number @slot of a block, and setting it. Here so that a loop over a
+ * block knows the width. */
+static inline uint64_t qcow2_refblock_get(const uint8_t *block,
+                                          unsigned order, uint64_t slot)
+{
+    switch (order) {
+    case 0:
+    case 1:
+    case 2: {
+        unsigned bits = 1u << order;
+        unsigned shift = (slot << order) % 8;
+
+        return (block[(slot << order) / 8] >> shift) & ((1u << bits) - 1);
+    }
+    case 3:
+        return block[slot];
+    case 4:
+        return be16_get(block + slot * 2);
+    case 5:
+        return be32_get(block + slot * 4);
+    default:
+        return be64_get(block + slot * 8);
+    }
+}
+
+static inline void qcow2_refblock_set(uint8_t *block, unsigned order,
+                                      uint64_t slot, uint64_t value)
+{
+    switch (order) {
+    case 0:
+    case 1:
+    case 2: {
+        unsigned shift = (slot << order) % 8;
+        unsigned mask = ((1u << (1u << order)) - 1) << shift;
+        uint8_t *p = &block[(slot << order) / 8];
+
+        *p = (*p & ~mask) | (value << shift);
+        break;
+    }
+    case 3:
+        block[slot] = value;
+        break;
+    case 4:
+        be16_put(block + slot * 2, value);
+        break;
+    case 5:
+        be32_put(block + slot * 4, value);
+        break;
+    default:
+        be64_put(block + slot * 8, value);
+        break;
+    }
+}
+
+/* Pin refcount block @index. R7: -EIO when there is none, or none there. */
+int coroutine_fn qcow2_get_refblock(Qcow2State *s, uint64_t index,
+                                    Qcow2CacheEntry **ret)
+    REQUIRES(s->lock) DROPS(s->lock);
 /* Refcount of the cluster at @host_offset; 0 beyond the table. */
 int coroutine_fn qcow2_get_refcount(Qcow2State *s, uint64_t host_offset,
                                     uint64_t *ret)
@@ -507,10 +575,6 @@ void coroutine_fn qcow2_unalloc(Qcow2State *s, uint64_t offset, uint64_t nb)
  */
 int coroutine_fn qcow2_update_refcount(Qcow2State *s, uint64_t offset,
                                        uint64_t nb, int addend, bool punch)
-    REQUIRES(s->lock) DROPS(s->lock);
-/* The same errors without changing anything; a count of 0 is one. */
-int coroutine_fn qcow2_check_refcount(Qcow2State *s, uint64_t offset,
-                                      uint64_t nb, int addend)
     REQUIRES(s->lock) DROPS(s->lock);
 /* R3, R5: lower the refcounts once the map on disk has no reference left. */
 void qcow2_defer_free(Qcow2State *s, uint64_t offset, uint64_t nb,
@@ -845,23 +909,67 @@ int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs,
 int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, uint64_t offset,
                                    uint64_t bytes);
 
-/* ---- walk.c: everything below an L1 table. map_lock held exclusively and
- * L2 slices clean. ---- */
+/* ---- tally.c: references per host cluster, see there ---- */
 
-/* Can qcow2_walk_update() work? 0, -ERANGE (a refcount would overflow) or -EIO
- * (R7: an entry is impossible or something is not counted). */
-int coroutine_fn qcow2_walk_check(Qcow2State *s, const uint64_t *l1,
-                                  uint32_t n, int addend)
+typedef struct Qcow2Tally Qcow2Tally;
+
+/* NULL: no memory. Starts with the window from block 0 on. */
+Qcow2Tally *qcow2_tally_new(const Qcow2State *s);
+/* NULL is allowed. */
+void qcow2_tally_free(Qcow2Tally *t);
+/* Forget the counts and start a window at block @first. */
+void qcow2_tally_window(Qcow2Tally *t, uint32_t first);
+/* The same for the next one that something was counted in, or false. */
+bool qcow2_tally_next_window(Qcow2Tally *t);
+/*
+ * The counts of refcount block @index; *@ret is NULL outside the window.
+ * Returns 0, -ERANGE (the refcount table has no such block) or -ENOMEM.
+ */
+int qcow2_tally_block(Qcow2Tally *t, uint64_t index, uint32_t **ret);
+/* Count @nb clusters from @cluster on. Errors as above. */
+int qcow2_tally_add(Qcow2Tally *t, uint64_t cluster, uint64_t nb);
+/* Would the window fit? 0, -ERANGE (overflow), or -EIO (R7: some cluster has
+ * more references than its refcount). */
+int coroutine_fn qcow2_tally_check(Qcow2State *s, const Qcow2Tally *t,
+                                   int addend)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* Add @addend (+1 or -1) for each reference in the window, which has been
+ * checked. A failed +1 is undone, a failed -1 leaks. */
+int coroutine_fn qcow2_tally_apply(Qcow2State *s, Qcow2Tally *t, int addend,
+                                   bool punch)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* Clusters whose refcount a decrement made 1. */
+uint64_t qcow2_tally_nb_ones(const Qcow2Tally *t);
+bool qcow2_tally_is_one(const Qcow2Tally *t, uint64_t cluster);
+
+/* ---- walk.c: everything below an L1 table, see there ---- */
+
+typedef struct Qcow2Walk Qcow2Walk;
+
+/* The L1 table is copied. NULL: no memory. */
+Qcow2Walk *qcow2_walk_new(const Qcow2State *s, const uint64_t *l1,
+                          uint32_t n);
+/* NULL is allowed. */
+void qcow2_walk_free(Qcow2Walk *w);
+/* Read all tables and see if @addend fits. 0, -ERANGE (a refcount would
+ * overflow) or -EIO (R7: an entry is impossible or not counted). */
+int coroutine_fn qcow2_walk_check(Qcow2State *s, Qcow2Walk *w, int addend)
     REQUIRES(s->lock) DROPS(s->lock);
 /* Add @addend for every path; a failed +1 is undone, a failed -1 leaks. */
-int coroutine_fn qcow2_walk_update(Qcow2State *s, const uint64_t *l1,
-                                   uint32_t n, int addend, bool punch)
+int coroutine_fn qcow2_walk_apply(Qcow2State *s, Qcow2Walk *w, int addend,
+                                  bool punch)
     REQUIRES(s->lock) DROPS(s->lock);
-/* Clear COPIED in all active L2 tables on disk and in the L1 table. */
-int coroutine_fn qcow2_walk_clear_copied(Qcow2State *s)
+/* R6: clear COPIED in the tables, on disk and in the cache. Nobody else may
+ * use them (K4). */
+int coroutine_fn qcow2_walk_clear_copied(Qcow2State *s, Qcow2Walk *w)
     REQUIRES(s->lock) DROPS(s->lock);
-/* Make COPIED what the refcounts say, in the active layer. */
-int coroutine_fn qcow2_walk_set_copied(Qcow2State *s)
+/* Set COPIED in the active layer on what a decrement made 1. Guests may go
+ * on. */
+int coroutine_fn qcow2_walk_set_copied(Qcow2State *s, Qcow2Walk *w)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* -1 for every path under @l1, with nobody else around (K4). */
+int coroutine_fn qcow2_walk_drop(Qcow2State *s, const uint64_t *l1,
+                                 uint32_t n, bool punch)
     REQUIRES(s->lock) DROPS(s->lock);
 
 /* ---- snaptable.c: bytes of the snapshot table ---- */

@@ -18,60 +18,6 @@
 #include "util/aio.h"
 #include "util/plant.h"
 
-/* ---- widths ---- */
-
-uint64_t qcow2_refblock_get(const uint8_t *block, unsigned order,
-                            uint64_t slot)
-{
-    switch (order) {
-    case 0:
-    case 1:
-    case 2: {
-        unsigned bits = 1u << order;
-        unsigned shift = (slot << order) % 8;
-
-        return (block[(slot << order) / 8] >> shift) & ((1u << bits) - 1);
-    }
-    case 3:
-        return block[slot];
-    case 4:
-        return be16_get(block + slot * 2);
-    case 5:
-        return be32_get(block + slot * 4);
-    default:
-        return be64_get(block + slot * 8);
-    }
-}
-
-void qcow2_refblock_set(uint8_t *block, unsigned order, uint64_t slot,
-                        uint64_t value)
-{
-    switch (order) {
-    case 0:
-    case 1:
-    case 2: {
-        unsigned shift = (slot << order) % 8;
-        unsigned mask = ((1u << (1u << order)) - 1) << shift;
-        uint8_t *p = &block[(slot << order) / 8];
-
-        *p = (*p & ~mask) | (value << shift);
-        break;
-    }
-    case 3:
-        block[slot] = value;
-        break;
-    case 4:
-        be16_put(block + slot * 2, value);
-        break;
-    case 5:
-        be32_put(block + slot * 4, value);
-        break;
-    default:
-        be64_put(block + slot * 8, value);
-        break;
-    }
-}
-
 /* ---- access to blocks ---- */
 
 static uint64_t slots_per_block(const Qcow2State *s)
@@ -79,13 +25,17 @@ static uint64_t slots_per_block(const Qcow2State *s)
     return 1ULL << s->refblock_bits;
 }
 
-/* Pin block number @index, which exists. */
-static int coroutine_fn get_block(Qcow2State *s, uint64_t index,
-                                  Qcow2CacheEntry **ret)
-    REQUIRES(s->lock) DROPS(s->lock)
+int coroutine_fn qcow2_get_refblock(Qcow2State *s, uint64_t index,
+                                    Qcow2CacheEntry **ret)
 {
-    uint64_t offset = s->reftable.entries[index];
+    uint64_t offset = index < s->reftable.size ? s->reftable.entries[index]
+                                               : 0;
 
+    if (!offset) {
+        return qcow2_corruption(s, "clusters from %" PRIu64 " on are in use "
+                                "but no refcount block counts them",
+                                index << s->refblock_bits);
+    }
     if (!IS_ALIGNED(offset, s->cluster_size) ||
         offset >= QCOW2_MAX_HOST_OFFSET ||
         offset >= s->bs->file->bs->total_bytes) {
@@ -108,7 +58,7 @@ int coroutine_fn qcow2_get_refcount(Qcow2State *s, uint64_t host_offset,
         *ret = 0;
         return 0;
     }
-    r = get_block(s, index, &e);
+    r = qcow2_get_refblock(s, index, &e);
     if (r < 0) {
         return r;
     }
@@ -156,7 +106,7 @@ static int coroutine_fn claim_in_block(Qcow2State *s, uint64_t index,
     Qcow2CacheEntry *e;
     int ret;
 
-    ret = get_block(s, index, &e);
+    ret = qcow2_get_refblock(s, index, &e);
     if (ret < 0) {
         return ret;
     }
@@ -412,32 +362,21 @@ static void add_slots(Qcow2State *s, uint8_t *block, uint64_t index,
     }
 }
 
-typedef enum UpdateMode {
-    UPDATE_CHECK,       /* change nothing */
-    UPDATE_ADD,
-    UPDATE_ADD_PUNCH,   /* and tell the host what becomes free */
-} UpdateMode;
-
 static int coroutine_fn update_in_block(Qcow2State *s, uint64_t index,
                                         uint64_t slot, uint64_t n,
-                                        int addend, UpdateMode mode)
+                                        int addend, bool punch)
     REQUIRES(s->lock) DROPS(s->lock)
 {
     Qcow2CacheEntry *e;
     int ret;
 
-    if (index >= s->reftable.size || !s->reftable.entries[index]) {
-        return qcow2_corruption(s, "cluster %" PRIu64 " is in use but no "
-                                "refcount block counts it",
-                                (index << s->refblock_bits) + slot);
-    }
-    ret = get_block(s, index, &e);
+    ret = qcow2_get_refblock(s, index, &e);
     if (ret < 0) {
         return ret;
     }
     ret = check_slots(s, e->data, index, slot, n, addend);
-    if (ret == 0 && mode != UPDATE_CHECK) {
-        if (mode == UPDATE_ADD_PUNCH && addend < 0) {
+    if (ret == 0) {
+        if (punch && addend < 0) {
             punch_dying(s, e->data, index, slot, n);
         }
         add_slots(s, e->data, index, slot, n, addend);
@@ -450,7 +389,7 @@ static int coroutine_fn update_in_block(Qcow2State *s, uint64_t index,
 /* Block by block; *@ret_done clusters were done when it fails. */
 static int coroutine_fn update_range(Qcow2State *s, uint64_t offset,
                                      uint64_t nb, int addend,
-                                     UpdateMode mode, uint64_t *ret_done)
+                                     bool punch, uint64_t *ret_done)
     REQUIRES(s->lock) DROPS(s->lock)
 {
     uint64_t first = offset >> s->cluster_bits;
@@ -463,7 +402,7 @@ static int coroutine_fn update_range(Qcow2State *s, uint64_t offset,
         uint64_t n = MIN(nb - *ret_done, slots_per_block(s) - slot);
 
         ret = update_in_block(s, c >> s->refblock_bits, slot, n, addend,
-                              mode);
+                              punch);
         *ret_done += ret == 0 ? n : 0;
     }
     return ret;
@@ -475,12 +414,11 @@ int coroutine_fn qcow2_update_refcount(Qcow2State *s, uint64_t offset,
     uint64_t done, undone;
     int ret;
 
-    ret = update_range(s, offset, nb, addend,
-                       punch ? UPDATE_ADD_PUNCH : UPDATE_ADD, &done);
+    ret = update_range(s, offset, nb, addend, punch, &done);
     if (addend > 0) {
         s->need_barrier = true; /* R1 */
         if (ret < 0 && done && !s->corrupt) {
-            (void)update_range(s, offset, done, -1, UPDATE_ADD, &undone);
+            (void)update_range(s, offset, done, -1, false, &undone);
         }
     }
     return ret;
@@ -496,7 +434,7 @@ int coroutine_fn qcow2_count_open(Qcow2State *s, bool *ret)
     int r;
 
     *ret = false;
-    r = get_block(s, cluster >> s->refblock_bits, &e);
+    r = qcow2_get_refblock(s, cluster >> s->refblock_bits, &e);
     if (r < 0) {
         return r;
     }
@@ -512,14 +450,6 @@ int coroutine_fn qcow2_count_open(Qcow2State *s, bool *ret)
     }
     qcow2_cache_put(s, s->refblock_cache, e);
     return 0;
-}
-
-int coroutine_fn qcow2_check_refcount(Qcow2State *s, uint64_t offset,
-                                      uint64_t nb, int addend)
-{
-    uint64_t done;
-
-    return update_range(s, offset, nb, addend, UPDATE_CHECK, &done);
 }
 
 /* ---- R3, R5 ---- */
@@ -563,8 +493,7 @@ int coroutine_fn qcow2_apply_frees(Qcow2State *s)
         if (ret == 0) {
             BLKDBG_EVENT(s->bs->file, BLKDBG_CLUSTER_FREE);
             ret = update_range(s, f->host_offset, f->nb_clusters, -1,
-                               f->punch ? UPDATE_ADD_PUNCH : UPDATE_ADD,
-                               &done);
+                               f->punch, &done);
         }
         if (ret < 0 && !s->corrupt) {
             qcow2_defer_free(s, f->host_offset + (done << s->cluster_bits),

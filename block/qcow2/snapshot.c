@@ -2,16 +2,16 @@
 /*
  * Internal snapshots: create, apply ("goto"), delete, list.
  *
- * All of them hold map_lock exclusively (K4). The moment that counts is one
- * sector write of the header; everything before it only adds references and
- * everything after it only removes them ("|" is a flush):
+ * The moment that counts is one sector write of the header; everything before
+ * it only adds references and everything after it only removes them ("|" is a
+ * flush):
  *
- *   create  +1 on all paths, copy of L1 | COPIED cleared in the active layer |
+ *   create  copy of L1, +1 on all paths, COPIED cleared in the active layer,
  *           new snapshot table | HEADER | old table freed; vmstate dropped
  *   apply   +1 on all paths, new L1 with COPIED clear | HEADER (size and L1) |
- *           -1 under the old L1; COPIED set where it belongs
+ *           -1 under the old L1
  *   delete  new snapshot table | HEADER | -1 under the snapshot's L1; COPIED
- *           set where it belongs
+ *           set where one reference is left
  *
  * So (R1, R4) hold before it, (R3) after it, and (R6) because no COPIED flag
  * is durable when a second path becomes durable. Before the header is written
@@ -19,6 +19,12 @@
  *
  * Refcounts that would overflow or are impossible are found by a scan before
  * anything is changed. Compressed clusters are counted like all others.
+ *
+ * Create and apply hold map_lock exclusively (K4). Delete changes nothing that
+ * a guest can see and holds it shared, so guests go on all the time: the
+ * snapshot's own tables are shared, so nobody writes them while they are
+ * counted; behind the header they are ours alone; refcounts change block by
+ * block and COPIED flags slice by slice under s->lock.
  *
  * Apply leaves the vmstate of the snapshot out of the active layer: it is read
  * through vmstate.c, and would only be copied by the next create.
@@ -256,46 +262,80 @@ static int say(GError **errp, int ret, const char *what, const char *name,
 
 /* ---- delete ---- */
 
+/* Nobody may read what the snapshot alone refers to from now on. */
+static void coroutine_fn end_loads(Qcow2State *s, const Qcow2Snapshot *sn)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    g_autofree char *id = qcow2_snapshot_text(sn->id);
+
+    if (!s->vm_view.selected || g_strcmp0(s->vm_view.id, id)) {
+        return;
+    }
+    s->vm_view.gone = true;
+    while (s->vm_view.loads) {
+        co_queue_wait(&s->vm_loads_queue, &s->lock);
+    }
+}
+
+/* What is left to do when the snapshot is out of the table on disk. */
+static int coroutine_fn drop_references(Qcow2State *s, Qcow2Walk *w,
+                                        const Qcow2Table *l1)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    int ret, ret2;
+
+    ret = qcow2_walk_apply(s, w, -1, s->punch_snapshot);
+    if (ret == 0 && l1->size) {
+        ret = qcow2_update_refcount(s, l1->offset,
+                                    table_clusters(s, l1->size), -1,
+                                    s->punch_snapshot);
+    }
+    ret2 = qcow2_walk_set_copied(s, w);
+    ret = ret < 0 ? ret : ret2;
+    ret2 = qcow2_flush_metadata(s);
+    return ret < 0 ? ret : ret2;
+}
+
+/* Delete @sn, whose L1 table is @l1. */
+static int coroutine_fn delete_snapshot(Qcow2State *s, Qcow2Snapshot *sn,
+                                        const Qcow2Table *l1, GError **errp)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    g_autofree char *name = qcow2_snapshot_text(sn->name);
+    g_autoptr(GPtrArray) list = borrow_list(s);
+    Qcow2Walk *w = qcow2_walk_new(s, l1->entries, l1->size);
+    int ret = w ? 0 : -ENOMEM;
+
+    g_ptr_array_remove(list, sn);
+    ret = ret < 0 ? ret : qcow2_walk_check(s, w, -1);
+    ret = ret < 0 ? ret : store_table(s, list);
+    if (ret < 0) {
+        say(errp, ret, "delete", name, s);
+    } else {
+        end_loads(s, sn);
+        g_ptr_array_remove(s->snapshots, sn);
+        ret = drop_references(s, w, l1);
+        if (ret < 0) {
+            say(errp, ret, "finish deleting", name, s);
+        }
+    }
+    qcow2_walk_free(w);
+    return ret;
+}
+
 static int coroutine_fn delete_at(Qcow2State *s, guint i, GError **errp)
     REQUIRES(s->lock) DROPS(s->lock)
 {
     Qcow2Snapshot *sn = g_ptr_array_index(s->snapshots, i);
-    g_autofree char *name = qcow2_snapshot_text(sn->name);
-    g_autofree char *id = qcow2_snapshot_text(sn->id);
-    g_autoptr(GPtrArray) list = borrow_list(s);
     Qcow2Table l1;
-    int ret, ret2;
+    int ret;
 
-    ret = qcow2_sync_metadata(s);
-    if (ret < 0) {
-        return say(errp, ret, "delete", name, s);
-    }
     ret = qcow2_snapshot_load_l1(s, sn, &l1, errp);
-    if (ret < 0) {
-        return ret;
-    }
-    g_ptr_array_remove_index(list, i);
-    ret = qcow2_walk_check(s, l1.entries, l1.size, -1);
-    ret = ret < 0 ? ret : store_table(s, list);
-    if (ret < 0) {
+    if (ret == 0) {
+        ret = delete_snapshot(s, sn, &l1, errp);
         qcow2_table_cleanup(&l1);
-        return say(errp, ret, "delete", name, s);
     }
-    if (s->vm_view.selected && !g_strcmp0(s->vm_view.id, id)) {
-        s->vm_view.gone = true;
-    }
-    g_ptr_array_remove_index(s->snapshots, i);
-    ret = qcow2_walk_update(s, l1.entries, l1.size, -1, s->punch_snapshot);
-    if (ret == 0 && l1.size) {
-        ret = qcow2_update_refcount(s, l1.offset, table_clusters(s, l1.size),
-                                    -1, s->punch_snapshot);
-    }
-    ret2 = qcow2_walk_set_copied(s);
-    ret = ret < 0 ? ret : ret2;
-    ret2 = qcow2_sync_metadata(s);
-    ret = ret < 0 ? ret : ret2;
-    qcow2_table_cleanup(&l1);
-    return ret < 0 ? say(errp, ret, "finish deleting", name, s) : 0;
+    return ret;
 }
 
 int coroutine_fn qcow2_co_snapshot_delete(BlockDriverState *bs,
@@ -305,7 +345,8 @@ int coroutine_fn qcow2_co_snapshot_delete(BlockDriverState *bs,
     Qcow2State *s = bs->opaque;
     int i, ret;
 
-    co_rwlock_wrlock(&s->map_lock);
+    co_mutex_lock(&s->delete_lock);
+    co_rwlock_rdlock(&s->map_lock);
     co_mutex_lock(&s->lock);
     i = find_both(s, id, name);
     if (i < 0) {
@@ -316,6 +357,7 @@ int coroutine_fn qcow2_co_snapshot_delete(BlockDriverState *bs,
     }
     co_mutex_unlock(&s->lock);
     co_rwlock_unlock(&s->map_lock);
+    co_mutex_unlock(&s->delete_lock);
     return ret;
 }
 
@@ -370,53 +412,65 @@ static int coroutine_fn copy_l1(Qcow2State *s, Qcow2Snapshot *sn)
     return 0;
 }
 
+/* R6: no COPIED flag in the active layer, before the next flush. */
+static int coroutine_fn clear_active_copied(Qcow2State *s, Qcow2Walk *w)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    int ret = qcow2_walk_clear_copied(s, w);
+
+    for (uint32_t i = 0; i < s->l1.size && ret == 0; i++) {
+        if (s->l1.entries[i] & QCOW2_COPIED) {
+            qcow2_table_set(&s->l1, i, s->l1.entries[i] & ~QCOW2_COPIED);
+        }
+    }
+    /* Flags only: nothing that a barrier would have to wait for. */
+    return ret < 0 ? ret : qcow2_table_write(s, &s->l1, QCOW2_OL_ACTIVE_L1,
+                                             BLKDBG_L1_UPDATE);
+}
+
 /* Everything up to the header. Undone on failure. */
-static int coroutine_fn create_store(Qcow2State *s, Qcow2Snapshot *sn)
+static int coroutine_fn create_store(Qcow2State *s, Qcow2Snapshot *sn,
+                                     Qcow2Walk *w)
     REQUIRES(s->lock) DROPS(s->lock)
 {
     g_autoptr(GPtrArray) list = borrow_list(s);
     int ret;
 
     g_ptr_array_add(list, sn);
-    ret = qcow2_walk_update(s, s->l1.entries, s->l1.size, 1, false);
+    ret = copy_l1(s, sn);
     if (ret < 0) {
         return ret;
     }
-    ret = qcow2_barrier(s); /* R1 */
-    ret = ret < 0 ? ret : qcow2_walk_clear_copied(s); /* R6, by the next */
-    ret = ret < 0 ? ret : store_table(s, list);
+    ret = qcow2_walk_apply(s, w, 1, false);
+    if (ret == 0) {
+        ret = clear_active_copied(s, w);
+        ret = ret < 0 ? ret : store_table(s, list); /* R1, R6 */
+        if (ret < 0 && !s->corrupt) {
+            (void)qcow2_walk_apply(s, w, -1, false);
+            (void)qcow2_walk_set_copied(s, w);
+            (void)qcow2_sync_metadata(s);
+        }
+    }
     if (ret < 0 && !s->corrupt) {
-        (void)qcow2_walk_update(s, s->l1.entries, s->l1.size, -1, false);
-        (void)qcow2_walk_set_copied(s);
-        (void)qcow2_sync_metadata(s);
+        qcow2_unalloc(s, sn->l1_table_offset, table_clusters(s, sn->l1_size));
     }
     return ret;
 }
 
-static int coroutine_fn create_locked(Qcow2State *s,
-                                      const BdrvSnapshotInfo *info)
+static int coroutine_fn create_counted(Qcow2State *s,
+                                       const BdrvSnapshotInfo *info,
+                                       Qcow2Walk *w)
     REQUIRES(s->lock) DROPS(s->lock)
 {
     Qcow2Snapshot *sn;
     int ret;
 
-    ret = qcow2_sync_metadata(s);
-    if (ret == 0 && !info->vm_state_size) {
-        ret = qcow2_drop_active_vmstate(s); /* of a save that failed */
-    }
-    ret = ret < 0 ? ret : qcow2_walk_check(s, s->l1.entries, s->l1.size, 1);
+    ret = qcow2_walk_check(s, w, 1);
     if (ret < 0) {
         return ret;
     }
     sn = new_snapshot(s, info);
-    ret = copy_l1(s, sn);
-    if (ret == 0) {
-        ret = create_store(s, sn);
-        if (ret < 0 && !s->corrupt) {
-            qcow2_unalloc(s, sn->l1_table_offset,
-                          table_clusters(s, sn->l1_size));
-        }
-    }
+    ret = create_store(s, sn, w);
     if (ret < 0) {
         qcow2_snapshot_free(sn);
         return ret;
@@ -428,10 +482,30 @@ static int coroutine_fn create_locked(Qcow2State *s,
     if (!PLANTED(S4_VMSTATE_LEFT_ACTIVE)) {
         ret = qcow2_drop_active_vmstate(s);
     }
-    ret = ret < 0 ? ret : qcow2_sync_metadata(s);
+    ret = ret < 0 ? ret : qcow2_flush_metadata(s);
     if (ret < 0 && !s->corrupt) {
         (void)delete_at(s, s->snapshots->len - 1, NULL);
     }
+    return ret;
+}
+
+static int coroutine_fn create_locked(Qcow2State *s,
+                                      const BdrvSnapshotInfo *info)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    Qcow2Walk *w;
+    int ret;
+
+    ret = qcow2_flush_metadata(s); /* the walk reads what is on disk */
+    if (ret == 0 && !info->vm_state_size) {
+        ret = qcow2_drop_active_vmstate(s); /* of a save that failed */
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    w = qcow2_walk_new(s, s->l1.entries, s->l1.size);
+    ret = w ? create_counted(s, info, w) : -ENOMEM;
+    qcow2_walk_free(w);
     return ret;
 }
 
@@ -527,36 +601,66 @@ static int coroutine_fn prepare_l1(Qcow2State *s, const Qcow2Snapshot *sn,
     return r;
 }
 
-/* Up to the header; undone on failure. */
-static int coroutine_fn switch_l1(Qcow2State *s, Qcow2Table *t,
+/* References, then table and header. */
+static int coroutine_fn switch_l1(Qcow2State *s, Qcow2Walk *w, Qcow2Table *t,
                                   uint64_t disk_size)
     REQUIRES(s->lock) DROPS(s->lock)
 {
     Qcow2Header h;
     int ret;
 
-    ret = alloc_l1(s, t->size, &t->offset);
+    ret = qcow2_walk_apply(s, w, 1, false);
     if (ret < 0) {
         return ret;
     }
-    ret = qcow2_walk_update(s, t->entries, t->size, 1, false);
+    ret = qcow2_walk_clear_copied(s, w); /* R6; a snapshot has none */
+    ret = ret < 0 ? ret : qcow2_table_write_new(s, t->offset, t->entries,
+                                                t->size, BLKDBG_L1_UPDATE);
+    s->need_barrier = true;
+    ret = ret < 0 ? ret : qcow2_barrier(s); /* R1, R4 */
+    h = s->hdr;
+    h.size = disk_size;
+    h.l1_size = t->size;
+    h.l1_table_offset = t->offset;
+    ret = ret < 0 ? ret : qcow2_header_update(s, &h);
+    if (ret < 0 && !s->corrupt) {
+        (void)qcow2_walk_apply(s, w, -1, false);
+    }
+    return ret;
+}
+
+/* Up to the header; undone on failure. */
+static int coroutine_fn adopt_l1(Qcow2State *s, Qcow2Table *t,
+                                 uint64_t disk_size)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    Qcow2Walk *w = qcow2_walk_new(s, t->entries, t->size);
+    int ret = w ? 0 : -ENOMEM;
+
+    ret = ret < 0 ? ret : qcow2_walk_check(s, w, 1);
+    ret = ret < 0 ? ret : alloc_l1(s, t->size, &t->offset);
     if (ret == 0) {
-        ret = qcow2_table_write_new(s, t->offset, t->entries, t->size,
-                                    BLKDBG_L1_UPDATE);
-        s->need_barrier = true;
-        ret = ret < 0 ? ret : qcow2_barrier(s); /* R1, R4 */
-        h = s->hdr;
-        h.size = disk_size;
-        h.l1_size = t->size;
-        h.l1_table_offset = t->offset;
-        ret = ret < 0 ? ret : qcow2_header_update(s, &h);
+        ret = switch_l1(s, w, t, disk_size);
         if (ret < 0 && !s->corrupt) {
-            (void)qcow2_walk_update(s, t->entries, t->size, -1, false);
+            qcow2_unalloc(s, t->offset, table_clusters(s, t->size));
+            (void)qcow2_sync_metadata(s);
         }
     }
-    if (ret < 0 && !s->corrupt) {
-        qcow2_unalloc(s, t->offset, table_clusters(s, t->size));
-        (void)qcow2_sync_metadata(s);
+    qcow2_walk_free(w);
+    return ret;
+}
+
+/* Every cluster of the new active layer has the snapshot's reference too, so
+ * COPIED is right: clear. */
+static int coroutine_fn drop_old_l1(Qcow2State *s, const Qcow2Table *old)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    int ret = qcow2_walk_drop(s, old->entries, old->size, s->punch_snapshot);
+
+    if (ret == 0 && old->size) {
+        ret = qcow2_update_refcount(s, old->offset,
+                                    table_clusters(s, old->size), -1,
+                                    s->punch_other);
     }
     return ret;
 }
@@ -582,8 +686,7 @@ static int coroutine_fn apply(Qcow2State *s, const Qcow2Snapshot *sn,
     if (ret < 0) {
         return ret;
     }
-    ret = qcow2_walk_check(s, t.entries, t.size, 1);
-    ret = ret < 0 ? ret : switch_l1(s, &t, disk_size);
+    ret = adopt_l1(s, &t, disk_size);
     if (ret < 0) {
         qcow2_table_cleanup(&t);
         return say(errp, ret, "apply", name, s);
@@ -592,15 +695,7 @@ static int coroutine_fn apply(Qcow2State *s, const Qcow2Snapshot *sn,
     s->l1 = t;
     s->bs->total_bytes = ROUND_DOWN(disk_size, (uint64_t)QCOW2_SECTOR);
     ret = qcow2_filter_rebuild(s);
-    ret2 = qcow2_walk_update(s, old.entries, old.size, -1,
-                             s->punch_snapshot);
-    ret = ret < 0 ? ret : ret2;
-    if (ret == 0 && old.size) {
-        ret = qcow2_update_refcount(s, old.offset,
-                                    table_clusters(s, old.size), -1,
-                                    s->punch_other);
-    }
-    ret2 = qcow2_walk_set_copied(s);
+    ret2 = drop_old_l1(s, &old);
     ret = ret < 0 ? ret : ret2;
     ret2 = qcow2_sync_metadata(s);
     ret = ret < 0 ? ret : ret2;

@@ -7,7 +7,7 @@
  * Loading goes through a view: the L1 table of the chosen snapshot, read-only,
  * with that snapshot's disk size and vmstate size. Its clusters have a
  * reference of the snapshot, so nothing but deleting it can change them, and
- * that holds map_lock exclusively (K4).
+ * that marks the view gone and waits for the loads that use it.
  */
 #include "qcow2_int.h"
 
@@ -65,8 +65,12 @@ static int coroutine_fn load_from_view(Qcow2State *s, uint64_t guest_offset,
     EXCLUDES(s->lock)
 {
     uint64_t done = 0;
-    int ret = 0;
+    int ret;
 
+    co_mutex_lock(&s->lock);
+    ret = s->vm_view.gone ? -ENOENT : 0;
+    s->vm_view.loads++;
+    co_mutex_unlock(&s->lock);
     while (done < bytes && ret == 0) {
         Qcow2Mapping m;
 
@@ -84,6 +88,11 @@ static int coroutine_fn load_from_view(Qcow2State *s, uint64_t guest_offset,
                                  m.bytes);
         done += m.bytes;
     }
+    co_mutex_lock(&s->lock);
+    if (--s->vm_view.loads == 0) {
+        co_queue_restart_all(&s->vm_loads_queue);
+    }
+    co_mutex_unlock(&s->lock);
     return ret;
 }
 
@@ -98,11 +107,8 @@ int coroutine_fn qcow2_co_load_vmstate(BlockDriverState *bs, uint64_t pos,
     co_rwlock_rdlock(&s->map_lock);
     BLKDBG_EVENT(bs->file, BLKDBG_VMSTATE_LOAD);
     base = v->selected ? v->base : qcow2_vmstate_offset(s, s->hdr.size);
-    if (v->gone) {
-        ret = -ENOENT;
-    } else if (!reachable(s, base, pos, qiov->size) ||
-               (v->selected && (pos > v->size ||
-                                qiov->size > v->size - pos))) {
+    if (!reachable(s, base, pos, qiov->size) ||
+        (v->selected && (pos > v->size || qiov->size > v->size - pos))) {
         ret = -EINVAL;
     } else if (v->selected) {
         ret = load_from_view(s, base + pos, qiov->size, qiov);
@@ -200,8 +206,7 @@ int coroutine_fn qcow2_drop_active_vmstate(Qcow2State *s)
         return 0;
     }
     ret = qcow2_sync_metadata(s); /* R3 */
-    ret = ret < 0 ? ret : qcow2_walk_update(s, old, n, -1,
-                                            s->punch_snapshot);
+    ret = ret < 0 ? ret : qcow2_walk_drop(s, old, n, s->punch_snapshot);
     return ret < 0 ? ret : qcow2_flush_metadata(s);
 }
 

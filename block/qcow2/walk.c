@@ -1,285 +1,554 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Whole-map passes: the refcounts of everything under an L1 table, and the
- * COPIED flags of the active layer.
+ * Whole-map passes: the refcounts of everything under an L1 table, and COPIED
+ * flags.
  *
  * A refcount counts paths through L1 tables, so each L1 entry contributes its
  * L2 table and every cluster that table maps, also when the table is shared.
  *
- * Tables are read and written past the L2 cache, which is clean while these
- * run (map_lock is held exclusively, K4, and the callers have flushed); slices
- * of tables that change or go away are dropped from it.
+ *   qcow2_walk_check()  reads the tables, several at a time and without
+ *                       s->lock, into a tally, and compares it with the
+ *                       refcounts;
+ *   qcow2_walk_apply()  changes the refcounts, block by block.
+ *
+ * The tables are read past the L2 cache. So they are on disk as they are, and
+ * stay so: those of a snapshot always, because a table that a snapshot shares
+ * is never written in place; those of the active layer while map_lock is held
+ * exclusively and after a flush (K4).
+ *
+ * COPIED is cleared (for a new snapshot) past the cache too, in what the walk
+ * has read where memory allows that. It is set (after a delete) through the
+ * cache, slice by slice under s->lock, while guests go on. That needs only the
+ * list of clusters whose refcount became 1: a cluster that a standard entry of
+ * the active layer refers to gets no second reference as long as map_lock is
+ * held, even shared, because only snapshots add references to such clusters.
  */
 #include "qcow2_int.h"
 
-/* @nb host clusters with one reference each. */
-typedef int coroutine_fn RunFunc(Qcow2State *s, uint64_t host_offset,
-                                 uint64_t nb, void *opaque);
+#include "util/aio-task.h"
 
-typedef struct Run {
+#define WALK_TASKS 8
+/* Tables that need to be written again may be kept from one pass to the next. */
+#define KEEP_BYTES (64u * 1024 * 1024)
+/* Dirty bytes that qcow2_walk_set_copied() makes before it writes them. */
+#define SET_BYTES  (4u * 1024 * 1024)
+
+typedef struct WalkTable {
     uint64_t offset;
-    uint64_t nb;
-} Run;
+    bool copied;            /* some entry has the flag */
+    uint8_t *data;          /* NULL: read it again */
+} WalkTable;
 
-/* ---- tables ---- */
+typedef enum WalkWhat {
+    WALK_ALL,
+    WALK_DATA,              /* what the tables map */
+    WALK_TABLES,
+} WalkWhat;
 
-/* 0 or -EIO (R7). */
-static int coroutine_fn check_l2_offset(Qcow2State *s, uint64_t table)
-    REQUIRES(s->lock)
+struct Qcow2Walk {
+    Qcow2State *s;
+    Qcow2Tally *tally;
+    WalkTable *tables;
+    uint32_t nb_tables;
+    uint32_t next;          /* table that the next task takes */
+    uint64_t kept;          /* bytes in data */
+    uint64_t dirty;         /* bytes of slices that got flags, unwritten */
+    WalkWhat what;          /* is counted */
+    bool keep;
+    bool further;           /* further windows: counts are gone */
+    bool failed;            /* tasks take no more tables */
+};
+
+Qcow2Walk *qcow2_walk_new(const Qcow2State *s, const uint64_t *l1,
+                          uint32_t n)
 {
-    if (!IS_ALIGNED(table, s->cluster_size)) {
-        return qcow2_corruption(s, "an L2 table is at unaligned host offset "
-                                "%#" PRIx64, table);
+    Qcow2Walk *w = g_new0(Qcow2Walk, 1);
+
+    w->s = (Qcow2State *)s;
+    w->tally = qcow2_tally_new(s);
+    w->tables = g_try_new0(WalkTable, (gsize)n + 1);
+    if (!w->tally || !w->tables) {
+        qcow2_walk_free(w);
+        return NULL;
     }
-    return 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t offset = l1[i] & QCOW2_OFFSET_MASK;
+
+        if (offset) {
+            w->tables[w->nb_tables++].offset = offset;
+        }
+    }
+    return w;
 }
 
-static int coroutine_fn read_l2(Qcow2State *s, uint64_t table, uint8_t *buf)
-    REQUIRES(s->lock)
+static void forget_tables(Qcow2Walk *w)
 {
-    int ret = check_l2_offset(s, table);
-
-    if (ret < 0) {
-        return ret;
+    for (uint32_t i = 0; i < w->nb_tables; i++) {
+        free(w->tables[i].data);
+        w->tables[i].data = NULL;
     }
-    BLKDBG_EVENT(s->bs->file, BLKDBG_L2_LOAD);
-    return bdrv_co_pread(s->bs->file, table, s->cluster_size, buf, 0);
+    w->kept = 0;
 }
 
-static int coroutine_fn write_l2(Qcow2State *s, uint64_t table,
-                                 const uint8_t *buf)
-    REQUIRES(s->lock)
+void qcow2_walk_free(Qcow2Walk *w)
 {
-    int ret = qcow2_check_overlap(s, QCOW2_OL_ACTIVE_L2, table,
-                                  s->cluster_size);
-
-    if (ret < 0) {
-        return ret;
+    if (!w) {
+        return;
     }
-    qcow2_cache_discard(s, s->l2_cache, table, s->cluster_size);
-    BLKDBG_EVENT(s->bs->file, BLKDBG_L2_UPDATE);
-    return bdrv_co_pwrite(s->bs->file, table, s->cluster_size, buf, 0);
+    if (w->tables) {
+        forget_tables(w);
+    }
+    qcow2_tally_free(w->tally);
+    g_free(w->tables);
+    g_free(w);
 }
 
-/* Host clusters that @entry refers to; 0 or -EIO (R7). */
-static int coroutine_fn entry_run(Qcow2State *s, uint64_t entry, Run *ret)
-    REQUIRES(s->lock)
+/* Run @fn in several tasks; each takes the next table until there is none. */
+static int coroutine_fn run_tasks(Qcow2Walk *w, AioTaskFunc *fn)
+    EXCLUDES(w->s->lock)
 {
-    uint64_t bytes;
+    AioTaskPool *pool = aio_task_pool_new(WALK_TASKS);
+    int ret;
 
-    *ret = (Run) { 0 };
-    if (qcow2_entry_type(entry) == QCOW2_CLUSTER_COMPRESSED) {
-        qcow2_entry_compressed(s, entry, &ret->offset, &bytes);
-        ret->nb = DIV_ROUND_UP((ret->offset & (s->cluster_size - 1)) + bytes,
-                               s->cluster_size);
-        ret->offset = ROUND_DOWN(ret->offset, s->cluster_size);
-        return 0;
+    w->next = 0;
+    w->failed = false;
+    for (unsigned i = 0; i < WALK_TASKS; i++) {
+        aio_task_pool_start(pool, fn, w);
     }
-    if (!(entry & QCOW2_OFFSET_MASK) || qcow2_has_data_file(s)) {
-        return 0; /* nothing, or nothing that is counted */
-    }
-    ret->offset = entry & QCOW2_OFFSET_MASK;
-    ret->nb = 1;
-    if (!IS_ALIGNED(ret->offset, s->cluster_size)) {
-        return qcow2_corruption(s, "a data cluster is at unaligned host "
-                                "offset %#" PRIx64, ret->offset);
-    }
-    return 0;
+    aio_task_pool_wait_all(pool);
+    ret = aio_task_pool_status(pool);
+    aio_task_pool_free(pool);
+    return ret;
 }
 
-/* ---- walking ---- */
-
-/* All references of one L2 table, neighbours joined. */
-static int coroutine_fn walk_l2(Qcow2State *s, const uint8_t *buf,
-                                RunFunc *fn, void *opaque)
-    REQUIRES(s->lock) DROPS(s->lock)
+/* R7, for those who do not hold the lock. */
+static int coroutine_fn found(Qcow2State *s, const char *what,
+                              uint64_t offset) EXCLUDES(s->lock)
 {
-    uint64_t n = 1ULL << s->l2_bits;
-    Run run = { 0 }, next;
+    co_mutex_lock(&s->lock);
+    (void)qcow2_corruption(s, "%s host offset %#" PRIx64, what, offset);
+    co_mutex_unlock(&s->lock);
+    return -EIO;
+}
+
+/* ---- counting ---- */
+
+static int coroutine_fn count_failed(Qcow2State *s, int ret, uint64_t offset)
+    EXCLUDES(s->lock)
+{
+    return ret == -ERANGE ? found(s, "no refcount block counts what is in use "
+                                  "at", offset) : ret;
+}
+
+static int coroutine_fn count_compressed(Qcow2Walk *w, uint64_t desc)
+    EXCLUDES(w->s->lock)
+{
+    Qcow2State *s = w->s;
+    uint64_t offset, bytes, first;
+    int ret;
+
+    qcow2_entry_compressed(s, desc, &offset, &bytes);
+    first = offset >> s->cluster_bits;
+    ret = qcow2_tally_add(w->tally, first,
+                          ((offset + bytes - 1) >> s->cluster_bits) - first +
+                          1);
+    return count_failed(s, ret, offset);
+}
+
+/* Count all that @data refers to; *@ret_copied: some entry has the flag. */
+static int coroutine_fn count_table(Qcow2Walk *w, const uint8_t *data,
+                                    bool *ret_copied)
+    EXCLUDES(w->s->lock)
+{
+    Qcow2State *s = w->s;
+    unsigned cluster_bits = s->cluster_bits, slot_bits = s->refblock_bits;
+    uint64_t in_cluster = s->cluster_size - 1;
+    uint64_t slots = (1ULL << slot_bits) - 1;
+    uint64_t step = 1ULL << s->l2_entry_bits;
+    uint64_t block = UINT64_MAX;
+    uint32_t *counts = NULL;
+    uint64_t flags = 0;
     int ret = 0;
 
-    for (uint64_t i = 0; i < n && ret == 0; i++) {
-        ret = entry_run(s, qcow2_entry_get(s, buf, i).desc, &next);
-        if (ret < 0 || !next.nb) {
+    for (uint64_t i = 0; i < s->cluster_size && ret == 0; i += step) {
+        uint64_t desc = be64_get(data + i);
+        uint64_t offset = desc & QCOW2_OFFSET_MASK;
+
+        if (!(desc & (QCOW2_OFFSET_MASK | QCOW2_COMPRESSED))) {
             continue;
         }
-        if (run.nb &&
-            run.offset + (run.nb << s->cluster_bits) == next.offset) {
-            run.nb += next.nb;
+        flags |= desc;
+        if (desc & QCOW2_COMPRESSED) {
+            ret = count_compressed(w, desc);
             continue;
         }
-        ret = run.nb ? fn(s, run.offset, run.nb, opaque) : 0;
-        run = next;
+        if (offset & in_cluster) {
+            return found(s, "a data cluster is at unaligned", offset);
+        }
+        if (offset >> cluster_bits >> slot_bits != block) {
+            block = offset >> cluster_bits >> slot_bits;
+            ret = qcow2_tally_block(w->tally, block, &counts);
+            if (ret < 0) {
+                return count_failed(s, ret, offset);
+            }
+        }
+        if (counts) {
+            counts[(offset >> cluster_bits) & slots]++;
+        }
     }
-    if (ret == 0 && run.nb) {
-        ret = fn(s, run.offset, run.nb, opaque);
+    *ret_copied = flags & QCOW2_COPIED;
+    return ret;
+}
+
+static int coroutine_fn read_table(Qcow2State *s, uint64_t offset,
+                                   uint8_t *buf) EXCLUDES(s->lock)
+{
+    if (!IS_ALIGNED(offset, s->cluster_size)) {
+        return found(s, "an L2 table is at unaligned", offset);
+    }
+    BLKDBG_EVENT(s->bs->file, BLKDBG_L2_LOAD);
+    return bdrv_co_pread(s->bs->file, offset, s->cluster_size, buf, 0);
+}
+
+/* *@buf, if any, is used, and taken when the table is kept. */
+static int coroutine_fn count_one(Qcow2Walk *w, WalkTable *t, uint8_t **buf)
+    EXCLUDES(w->s->lock)
+{
+    Qcow2State *s = w->s;
+    int ret = 0;
+
+    *buf = *buf ? *buf : blk_try_memalign(s->cluster_size);
+    if (!*buf) {
+        return -ENOMEM;
+    }
+    if (w->what != WALK_DATA) {
+        ret = qcow2_tally_add(w->tally, t->offset >> s->cluster_bits, 1);
+        ret = count_failed(s, ret, t->offset);
+    }
+    if (ret < 0 || w->what == WALK_TABLES) {
+        return ret;
+    }
+    ret = read_table(s, t->offset, *buf);
+    if (ret == 0 && !qcow2_has_data_file(s)) { /* else: not counted */
+        ret = count_table(w, *buf, &t->copied);
+    }
+    if (ret == 0 && t->copied && w->keep && !t->data &&
+        w->kept < KEEP_BYTES) {
+        w->kept += s->cluster_size;
+        t->data = *buf;
+        *buf = NULL;
     }
     return ret;
 }
 
-static int coroutine_fn walk(Qcow2State *s, const uint64_t *l1, uint32_t n,
-                             RunFunc *fn, void *opaque)
-    REQUIRES(s->lock) DROPS(s->lock)
+static int coroutine_fn count_task(void *opaque)
 {
-    uint8_t *buf = blk_try_memalign(s->cluster_size);
+    Qcow2Walk *w = opaque;
+    uint8_t *buf = NULL;
     int ret = 0;
 
-    if (!buf) {
-        return -ENOMEM;
+    while (ret == 0 && !w->failed && w->next < w->nb_tables) {
+        ret = count_one(w, &w->tables[w->next++], &buf);
     }
-    for (uint32_t i = 0; i < n && ret == 0; i++) {
-        uint64_t table = l1[i] & QCOW2_OFFSET_MASK;
-
-        if (!table) {
-            continue;
-        }
-        ret = read_l2(s, table, buf);
-        ret = ret < 0 ? ret : fn(s, table, 1, opaque);
-        ret = ret < 0 ? ret : walk_l2(s, buf, fn, opaque);
-    }
+    w->failed = w->failed || ret < 0;
     free(buf);
     return ret;
 }
 
-static int coroutine_fn check_run(Qcow2State *s, uint64_t host_offset,
-                                  uint64_t nb, void *opaque) NO_TSA
+/* Count @what lies in the window. */
+static int coroutine_fn count_window(Qcow2Walk *w, WalkWhat what)
+    EXCLUDES(w->s->lock)
 {
-    co_mutex_assert_locked(&s->lock);
-    return qcow2_check_refcount(s, host_offset, nb, *(int *)opaque);
+    w->what = what;
+    return run_tasks(w, count_task);
 }
 
-int coroutine_fn qcow2_walk_check(Qcow2State *s, const uint64_t *l1,
-                                  uint32_t n, int addend)
+/* A table for each L1 entry; more than the file can hold is a loop. */
+static int coroutine_fn check_amount(Qcow2State *s, const Qcow2Walk *w)
+    REQUIRES(s->lock)
 {
-    return walk(s, l1, n, check_run, &addend);
-}
+    uint64_t end = ROUND_UP(s->bs->file->bs->total_bytes, s->cluster_size);
 
-typedef struct Update {
-    int addend;
-    bool punch;
-    uint64_t done;      /* runs */
-    uint64_t limit;     /* stop after so many */
-} Update;
-
-static int coroutine_fn update_run(Qcow2State *s, uint64_t host_offset,
-                                   uint64_t nb, void *opaque) NO_TSA
-{
-    Update *u = opaque;
-    int ret;
-
-    co_mutex_assert_locked(&s->lock);
-    if (u->done == u->limit) {
-        return -ECANCELED;
+    if (w->nb_tables > end >> s->cluster_bits) {
+        return qcow2_corruption(s, "an L1 table has more L2 tables than the "
+                                "file has clusters");
     }
-    ret = qcow2_update_refcount(s, host_offset, nb, u->addend, u->punch);
-    u->done += ret == 0;
+    return 0;
+}
+
+int coroutine_fn qcow2_walk_check(Qcow2State *s, Qcow2Walk *w, int addend)
+{
+    int ret = check_amount(s, w);
+
+    if (ret < 0) {
+        return ret;
+    }
+    w->keep = addend > 0;
+    do {
+        co_mutex_unlock(&s->lock);
+        ret = count_window(w, WALK_ALL);
+        co_mutex_lock(&s->lock);
+        ret = ret < 0 ? ret : qcow2_tally_check(s, w->tally, addend);
+        if (ret < 0 || !qcow2_tally_next_window(w->tally)) {
+            break;
+        }
+        w->further = true;
+    } while (true);
     return ret;
 }
 
-int coroutine_fn qcow2_walk_update(Qcow2State *s, const uint64_t *l1,
-                                   uint32_t n, int addend, bool punch)
+/* Do it window by window, for @what; stop behind @limit windows. */
+static int coroutine_fn apply_windows(Qcow2State *s, Qcow2Walk *w,
+                                      WalkWhat what, int addend, bool punch,
+                                      unsigned limit, unsigned *ret_done)
+    REQUIRES(s->lock) DROPS(s->lock)
 {
-    Update u = { .addend = addend, .punch = punch, .limit = UINT64_MAX };
-    int ret = walk(s, l1, n, update_run, &u);
+    int ret = 0;
 
-    if (ret < 0 && u.done && addend > 0) {
-        Update undo = { .addend = -1, .limit = u.done };
-
-        (void)walk(s, l1, n, update_run, &undo); /* else: leaks */
+    *ret_done = 0;
+    if (w->further) {
+        qcow2_tally_window(w->tally, 0);
     }
-    for (uint32_t i = 0; i < n && addend < 0; i++) {
+    while (ret == 0 && *ret_done < limit) {
+        if (w->further) {
+            co_mutex_unlock(&s->lock);
+            ret = count_window(w, what);
+            co_mutex_lock(&s->lock);
+        }
+        ret = ret < 0 ? ret : qcow2_tally_apply(s, w->tally, addend, punch);
+        if (ret == 0) {
+            ++*ret_done;
+            if (!w->further || !qcow2_tally_next_window(w->tally)) {
+                break;
+            }
+        }
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_walk_apply(Qcow2State *s, Qcow2Walk *w, int addend,
+                                  bool punch)
+{
+    unsigned done, undone;
+    int ret;
+
+    if (w->further && addend < 0) {
+        /* The tables are read again for each window, so they go last. */
+        ret = apply_windows(s, w, WALK_DATA, addend, punch, UINT_MAX, &done);
+        return ret < 0 ? ret : apply_windows(s, w, WALK_TABLES, addend, punch,
+                                             UINT_MAX, &done);
+    }
+    ret = apply_windows(s, w, WALK_ALL, addend, punch, UINT_MAX, &done);
+    if (ret < 0 && addend > 0 && done && !s->corrupt) {
+        (void)apply_windows(s, w, WALK_ALL, -addend, false, done, &undone);
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_walk_drop(Qcow2State *s, const uint64_t *l1,
+                                 uint32_t n, bool punch)
+{
+    Qcow2Walk *w = qcow2_walk_new(s, l1, n);
+    int ret = w ? 0 : -ENOMEM;
+
+    ret = ret < 0 ? ret : qcow2_walk_check(s, w, -1);
+    ret = ret < 0 ? ret : qcow2_walk_apply(s, w, -1, punch);
+    for (uint32_t i = 0; i < n; i++) {
         qcow2_cache_discard(s, s->l2_cache, l1[i] & QCOW2_OFFSET_MASK,
                             s->cluster_size);
     }
+    qcow2_walk_free(w);
     return ret;
 }
 
-/* ---- COPIED ---- */
+/* ---- COPIED, clearing ---- */
 
-/* COPIED as it should be for what is at @offset. */
-static int coroutine_fn wanted_flag(Qcow2State *s, uint64_t offset,
-                                    bool clear, uint64_t *ret)
-    REQUIRES(s->lock) DROPS(s->lock)
+static void clear_flags(const Qcow2State *s, uint8_t *data, size_t bytes)
 {
-    uint64_t refcount = 0;
-    int r = 0;
-
-    if (!clear) {
-        r = qcow2_get_refcount(s, offset, &refcount);
+    for (size_t i = 0; i < bytes; i += 1u << s->l2_entry_bits) {
+        data[i] &= 0x7f; /* QCOW2_COPIED is the first bit of an entry */
     }
-    *ret = refcount == 1 ? QCOW2_COPIED : 0;
-    return r;
 }
 
-/* Set the flags in @buf; *@ret_changed says whether there was need to. */
-static int coroutine_fn flag_l2(Qcow2State *s, uint8_t *buf, bool clear,
-                                bool *ret_changed)
+static void clear_cached(Qcow2State *s, Qcow2CacheEntry *e)
+{
+    clear_flags(s, e->data, (size_t)1 << (s->l2_slice_bits +
+                                          s->l2_entry_bits));
+}
+
+static int coroutine_fn check_target(Qcow2State *s, uint64_t offset)
+    EXCLUDES(s->lock)
+{
+    int ret;
+
+    co_mutex_lock(&s->lock);
+    ret = qcow2_check_overlap(s, QCOW2_OL_ACTIVE_L2, offset, s->cluster_size);
+    co_mutex_unlock(&s->lock);
+    return ret;
+}
+
+static int coroutine_fn clear_one(Qcow2Walk *w, WalkTable *t)
+    EXCLUDES(w->s->lock)
+{
+    Qcow2State *s = w->s;
+    uint8_t *buf = t->data;
+    int ret = 0;
+
+    t->data = NULL;
+    if (!buf) {
+        buf = blk_try_memalign(s->cluster_size);
+        ret = buf ? read_table(s, t->offset, buf) : -ENOMEM;
+    }
+    ret = ret < 0 ? ret : check_target(s, t->offset);
+    if (ret == 0) {
+        clear_flags(s, buf, s->cluster_size);
+        BLKDBG_EVENT(s->bs->file, BLKDBG_L2_UPDATE);
+        ret = bdrv_co_pwrite(s->bs->file, t->offset, s->cluster_size, buf, 0);
+    }
+    free(buf);
+    return ret;
+}
+
+static int coroutine_fn clear_task(void *opaque)
+{
+    Qcow2Walk *w = opaque;
+    int ret = 0;
+
+    while (ret == 0 && !w->failed && w->next < w->nb_tables) {
+        WalkTable *t = &w->tables[w->next++];
+
+        if (t->copied) {
+            ret = clear_one(w, t);
+        }
+    }
+    w->failed = w->failed || ret < 0;
+    return ret;
+}
+
+int coroutine_fn qcow2_walk_clear_copied(Qcow2State *s, Qcow2Walk *w)
+{
+    bool copied = false;
+    int ret;
+
+    for (uint32_t i = 0; i < w->nb_tables; i++) {
+        copied = copied || w->tables[i].copied;
+    }
+    if (!copied) {
+        return 0;
+    }
+    qcow2_cache_foreach(s, s->l2_cache, clear_cached);
+    co_mutex_unlock(&s->lock);
+    ret = run_tasks(w, clear_task);
+    co_mutex_lock(&s->lock);
+    forget_tables(w);
+    return ret;
+}
+
+/* ---- COPIED, setting ---- */
+
+/* Set the flag on entries of @data whose cluster has one reference now. */
+static bool set_flags(const Qcow2State *s, const Qcow2Walk *w, uint8_t *data)
+{
+    uint64_t n = 1ULL << s->l2_slice_bits;
+    bool changed = false;
+
+    for (uint64_t i = 0; i < n; i++) {
+        Qcow2Entry e = qcow2_entry_get(s, data, i);
+
+        if ((e.desc & (QCOW2_COMPRESSED | QCOW2_COPIED)) ||
+            !(e.desc & QCOW2_OFFSET_MASK) ||
+            !qcow2_tally_is_one(w->tally, (e.desc & QCOW2_OFFSET_MASK) >>
+                                          s->cluster_bits)) {
+            continue;
+        }
+        e.desc |= QCOW2_COPIED;
+        qcow2_entry_put(s, data, i, e);
+        changed = true;
+    }
+    return changed;
+}
+
+/* All slices of the table that L1 entry @index has now, then that entry. */
+static int coroutine_fn set_table(Qcow2State *s, Qcow2Walk *w,
+                                  uint32_t index)
     REQUIRES(s->lock) DROPS(s->lock)
 {
-    uint64_t n = 1ULL << s->l2_bits;
+    uint64_t start = index * qcow2_l1_coverage(s);
+    uint64_t step = s->cluster_size << s->l2_slice_bits;
+    uint64_t entry;
 
-    *ret_changed = false;
-    for (uint64_t i = 0; i < n; i++) {
-        Qcow2Entry e = qcow2_entry_get(s, buf, i);
-        uint64_t flag = 0;
-        int ret = 0;
+    for (uint64_t o = 0; o < qcow2_l1_coverage(s); o += step) {
+        Qcow2CacheEntry *e;
+        unsigned first;
+        int ret = qcow2_get_slice(s, &s->l1, start + o, &e, &first);
 
-        if (!(e.desc & QCOW2_COMPRESSED) && (e.desc & QCOW2_OFFSET_MASK)) {
-            ret = wanted_flag(s, e.desc & QCOW2_OFFSET_MASK, clear, &flag);
-        }
-        if (ret < 0) {
+        if (ret < 0 || !e) {
             return ret;
         }
-        if ((e.desc & QCOW2_COPIED) != flag) {
-            e.desc = (e.desc & ~QCOW2_COPIED) | flag;
-            qcow2_entry_put(s, buf, i, e);
-            *ret_changed = true;
+        if (set_flags(s, w, e->data)) {
+            qcow2_cache_mark_dirty(s, s->l2_cache, e);
+            w->dirty += 1ULL << s->l2_slice_bits << s->l2_entry_bits;
         }
+        qcow2_cache_put(s, s->l2_cache, e);
+    }
+    entry = s->l1.entries[index];
+    if ((entry & QCOW2_OFFSET_MASK) && !(entry & QCOW2_COPIED) &&
+        qcow2_tally_is_one(w->tally, (entry & QCOW2_OFFSET_MASK) >>
+                                     s->cluster_bits)) {
+        qcow2_table_set(&s->l1, index, entry | QCOW2_COPIED);
     }
     return 0;
 }
 
-static int coroutine_fn flag_all(Qcow2State *s, bool clear)
-    REQUIRES(s->lock) DROPS(s->lock)
+static int coroutine_fn set_task(void *opaque)
 {
-    uint8_t *buf = blk_try_memalign(s->cluster_size);
-    int ret = buf ? 0 : -ENOMEM;
+    Qcow2Walk *w = opaque;
+    Qcow2State *s = w->s;
+    int ret = 0;
 
-    for (uint32_t i = 0; i < s->l1.size && ret == 0; i++) {
-        uint64_t entry = s->l1.entries[i];
-        uint64_t table = entry & QCOW2_OFFSET_MASK;
-        uint64_t flag = 0;
-        bool changed = false;
+    co_mutex_lock(&s->lock);
+    while (ret == 0 && !w->failed && w->next < s->l1.size) {
+        uint32_t i = w->next++;
 
-        if (!table) {
+        if (!(s->l1.entries[i] & QCOW2_OFFSET_MASK)) {
             continue;
         }
-        ret = read_l2(s, table, buf);
-        ret = ret < 0 ? ret : flag_l2(s, buf, clear, &changed);
-        if (ret == 0 && changed) {
-            ret = write_l2(s, table, buf);
+        ret = set_table(s, w, i);
+        if (ret == 0 && w->dirty >= SET_BYTES) {
+            w->dirty = 0;
+            ret = qcow2_write_map(s);
         }
-        ret = ret < 0 ? ret : wanted_flag(s, table, clear, &flag);
-        if (ret == 0 && (entry & QCOW2_COPIED) != flag) {
-            qcow2_table_set(&s->l1, i, (entry & ~QCOW2_COPIED) | flag);
-        }
+        /* Guests that wait for the lock have their turn. */
+        co_mutex_unlock(&s->lock);
+        co_mutex_lock(&s->lock);
     }
-    free(buf);
+    w->failed = w->failed || ret < 0;
+    co_mutex_unlock(&s->lock);
+    return ret;
+}
+
+static int coroutine_fn set_all(Qcow2State *s, Qcow2Walk *w)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    int ret;
+
+    co_mutex_unlock(&s->lock);
+    ret = run_tasks(w, set_task);
+    co_mutex_lock(&s->lock);
     return ret < 0 ? ret : qcow2_write_map(s);
 }
 
-int coroutine_fn qcow2_walk_clear_copied(Qcow2State *s)
+int coroutine_fn qcow2_walk_set_copied(Qcow2State *s, Qcow2Walk *w)
 {
-    return flag_all(s, true);
-}
+    int ret;
 
-int coroutine_fn qcow2_walk_set_copied(Qcow2State *s)
-{
-    int ret = flag_all(s, false);
-
+    if (!qcow2_tally_nb_ones(w->tally)) {
+        return 0;
+    }
+    ret = set_all(s, w);
     if (ret < 0 && !s->corrupt) {
         /* A fault that has passed should not leave flags behind. */
-        (void)flag_all(s, false);
+        (void)set_all(s, w);
     }
     return ret;
 }

@@ -344,6 +344,12 @@ void bdrv_drained_end(BlockDriverState *bs);
  */
 void coroutine_fn bdrv_co_exclusive_begin(BlockDriverState *bs) NO_TSA;
 void coroutine_fn bdrv_co_exclusive_end(BlockDriverState *bs) NO_TSA;
+/*
+ * Against exclusive operations and others of this kind, but guest requests go
+ * on. A drain waits for the end.
+ */
+void coroutine_fn bdrv_co_serial_begin(BlockDriverState *bs) NO_TSA;
+void coroutine_fn bdrv_co_serial_end(BlockDriverState *bs) NO_TSA;
 
 /* --- Nodes --- */
 

@@ -2,9 +2,10 @@
 /*
  * Internal snapshots of a node. These are the generic entry points: they check
  * the request, find the node that has snapshots (a filter hands over to the
- * node below) and, for create, goto and delete, take the node exclusively
+ * node below) and, for create and goto, take the node exclusively
  * (bdrv_co_exclusive_begin()), so a driver never sees a guest request during
- * one and two such operations never meet.
+ * one. While one is deleted, guest requests go on. Two such operations never
+ * meet; each waits for the one before.
  *
  * The vmstate of a snapshot is what was saved (block/vmstate.h) since the
  * previous create or discard; finish it before bdrv_co_snapshot_create().
