@@ -42,6 +42,11 @@ const CrashConfig crash_configs[] = {
       CRASH_SNAP | CRASH_VM | CRASH_COMPRESS, 0, CRASH_ALONE },
     { "zstd", "cluster_size=2k,compression_type=zstd,refcount_bits=2", "",
       CRASH_SECTORS, 4, CRASH_SNAP | CRASH_COMPRESS, 0, CRASH_ALONE },
+    { "extl2", "cluster_size=16k,extended_l2=on", "", CRASH_SECTORS, 32,
+      CRASH_SNAP | CRASH_VM | CRASH_COMPRESS, 0, CRASH_ALONE },
+    { "extl2below", "cluster_size=16k,extended_l2=on,backing_file=rec:b,"
+      "backing_fmt=raw", "", 300, 32, CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0,
+      CRASH_BELOW },
     { "metadata", "cluster_size=1k,preallocation=metadata", "", 256, 2,
       CRASH_SNAP | CRASH_VM | CRASH_RESIZE | CRASH_PREALLOC, 0, CRASH_ALONE },
     { "full", "cluster_size=4k,preallocation=full,refcount_bits=8", "", 256, 8,

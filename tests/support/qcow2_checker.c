@@ -104,7 +104,7 @@ static void check_subclusters(Check *c, uint64_t entry, uint64_t bitmap)
     if (c->es != 16) {
         return;
     }
-    if (entry & 1) {
+    if ((entry & 1) && !(entry & FLAG_COMPRESSED)) {
         corrupt(c, "reserved bit 0 is set");
     }
     if (data & zero) {
