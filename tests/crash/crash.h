@@ -30,6 +30,7 @@ enum {
     CRASH_EMPTY     = 1 << 8,
     CRASH_AMEND     = 1 << 9,
     CRASH_REPAIR    = 1 << 10,
+    CRASH_BITMAP    = 1 << 11,  /* neither applying snapshots nor resizing */
 };
 
 typedef struct CrashConfig {
@@ -60,6 +61,7 @@ typedef struct CrashCounts {
     unsigned leaky;
     unsigned dirty;
     unsigned checked;           /* by the driver's own check */
+    unsigned bitmaps;           /* found consistent, and right */
     unsigned peer;              /* judged by qemu-img too */
 } CrashCounts;
 
@@ -82,6 +84,7 @@ typedef struct CrashWorld {
     CrashModel *model;          /* at the cut */
     guint next_event;
     CrashCounts *counts;
+    bool closed;                /* the cut lies behind the end of the workload */
     char where[240];            /* for messages */
 } CrashWorld;
 
@@ -107,6 +110,13 @@ void crash_undo(CrashWorld *w, CrashMark m);
 /* Print the workload, then fail the test. */
 void crash_fail(CrashWorld *w, const char *fmt, ...)
     G_GNUC_PRINTF(2, 3) G_GNUC_NORETURN;
+
+#define CRASH_BITMAP_NAME "dirty"
+#define CRASH_GRANULE     4     /* sectors */
+/* Is it there? *@ret_inconsistent: and worthless? */
+bool crash_find_bitmap(CrashWorld *w, bool *ret_inconsistent);
+/* Of the open image, against w->model. @dropped: opening it has done that. */
+void crash_judge_bitmap(CrashWorld *w, bool dropped);
 
 /* How closely a state is looked at. */
 enum {

@@ -5,6 +5,7 @@
  */
 #include "crash.h"
 
+#include "block/dirty-bitmap.h"
 #include "tests/support/qcow2_checker.h"
 
 #define OPEN_FLAGS (BDRV_O_RDWR | BDRV_O_UNMAP)
@@ -156,6 +157,15 @@ static void judge_check(CrashWorld *w, const Qcow2CheckResult *r)
     w->counts->checked++;
 }
 
+/* A writer that does not know bitmaps was here, or a change of them was cut:
+ * opening drops them all. */
+static bool bitmaps_dropped(const CrashWorld *w)
+{
+    const uint8_t *p = w->disk[0]->mem;
+
+    return p[7] < 3 || !(p[95] & QCOW2_AUT_BITMAPS);
+}
+
 /* What qemu-img reads from the copy is old or new, too. */
 static void peer_reads(CrashWorld *w, const char *path)
 {
@@ -206,7 +216,7 @@ static void judge_peer(CrashWorld *w, const Qcow2CheckResult *r)
 void crash_judge(CrashWorld *w, unsigned look)
 {
     CrashMark m = crash_mark(w);
-    bool dirty = is_dirty(w);
+    bool dirty = is_dirty(w), dropped = bitmaps_dropped(w);
     Qcow2CheckResult r;
 
     check_bytes(w, "after the cut", &r);
@@ -218,6 +228,11 @@ void crash_judge(CrashWorld *w, unsigned look)
     w->blk = crash_open(w, OPEN_FLAGS);
     if ((look & CRASH_LOOK_CHECK) && !dirty) {
         judge_check(w, &r);
+    }
+    if (w->config->features & CRASH_BITMAP) {
+        crash_judge_bitmap(w, dropped);
+        /* It stands in the way of applying snapshots. */
+        (void)blk_bitmap_remove(w->blk, CRASH_BITMAP_NAME, NULL);
     }
     judge_open(w, look);
     close_image(w);

@@ -162,24 +162,29 @@ static void make_empty_end(CrashModel *m, const CrashOp *op)
     }
 }
 
+/* What began before a bitmap was made or cleared may be in it or not; writes
+ * do not run at the same time as that. */
 static void bitmap_begin(CrashModel *m, const CrashOp *op)
 {
-    if (op->type == OP_BITMAP_CLEAR) {
-        memset(m->bitmap.must, 0, sizeof(m->bitmap.must));
-    } else {
+    memset(m->bitmap.must, 0, sizeof(m->bitmap.must));
+    if (op->type != OP_BITMAP_CLEAR) {
         m->bitmap.state = UNSURE;
     }
 }
 
 static void bitmap_end(CrashModel *m, const CrashOp *op)
 {
-    if (op->type != OP_BITMAP_REMOVE) {
-        memset(m->bitmap.must, 0, sizeof(m->bitmap.must));
+    if (op->type != OP_BITMAP_REMOVE && op->ret == 0) {
         memset(m->bitmap.may, 0, sizeof(m->bitmap.may));
     }
-    if (op->type == OP_BITMAP_REMOVE && op->ret == 0) {
-        m->bitmap.state = ABSENT;
-    }
+    m->bitmap.present = op->type != OP_BITMAP_REMOVE;
+    m->bitmap.bad = false;
+}
+
+/* A close stores what is in memory. */
+static void bitmap_stored(CrashModel *m)
+{
+    m->bitmap.state = m->bitmap.present ? PRESENT : ABSENT;
 }
 
 /* ---- events ---- */
@@ -232,6 +237,9 @@ static void op_end(CrashModel *m, const CrashOp *op)
     case OP_REOPEN:
         if (op->ret == 0) {
             flush_all(m, op->began);
+        }
+        if (op->ret == 0 && op->type == OP_REOPEN) {
+            bitmap_stored(m);
         }
         break;
     case OP_SNAP_CREATE:

@@ -73,8 +73,11 @@ typedef struct CrashSnap {
     SectorSet disk[CRASH_SECTORS];
 } CrashSnap;
 
+/* Kept in memory from its adding or removing to the next close. */
 typedef struct CrashBitmap {
     CrashState state;
+    bool present;           /* in memory */
+    bool bad;               /* left by a crash: can only be removed */
     uint8_t must[CRASH_SECTORS];    /* sectors that were written */
     uint8_t may[CRASH_SECTORS];     /* or may have been */
 } CrashBitmap;

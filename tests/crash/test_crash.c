@@ -47,6 +47,8 @@ const CrashConfig crash_configs[] = {
     { "extl2below", "cluster_size=16k,extended_l2=on,backing_file=rec:b,"
       "backing_fmt=raw", "", 300, 32, CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0,
       CRASH_BELOW },
+    { "bitmap", "cluster_size=1k", "", CRASH_SECTORS, 2,
+      CRASH_SNAP | CRASH_VM | CRASH_BITMAP, 0, CRASH_ALONE },
     { "metadata", "cluster_size=1k,preallocation=metadata", "", 256, 2,
       CRASH_SNAP | CRASH_VM | CRASH_RESIZE | CRASH_PREALLOC, 0, CRASH_ALONE },
     { "full", "cluster_size=4k,preallocation=full,refcount_bits=8", "", 256, 8,
@@ -115,6 +117,7 @@ static void try_workload(const CrashConfig *c, uint32_t seed)
     for (unsigned k = 0; k <= n; k++) {
         record_seek(w->log, k);
         crash_follow(w, k);
+        w->closed = k == n;
         for (unsigned i = 0; i < STATES_PER_CUT; i++) {
             if (i && !w->log->loose->len) {
                 break;
@@ -145,9 +148,9 @@ static void print_counts(void)
                       record_mode_name(i));
     }
     print_message("  %u with leaks, %u dirty, %u used again, %u snapshots "
-                  "looked at, %u checked by the driver, %u by qemu-img\n",
+                  "looked at, %u bitmaps, %u checked by the driver, %u by qemu-img\n",
                   counts.leaky, counts.dirty, counts.overwritten,
-                  counts.snapshots, counts.checked, counts.peer);
+                  counts.snapshots, counts.bitmaps, counts.checked, counts.peer);
 }
 
 static void replay(const char *text)

@@ -5,6 +5,8 @@
  */
 #include "crash.h"
 
+#include "block/dirty-bitmap.h"
+
 #define OPEN_FLAGS (BDRV_O_RDWR | BDRV_O_UNMAP)
 #define BATCH 4     /* writes at once */
 
@@ -282,6 +284,14 @@ static int run_special(CrashWorld *w, const CrashOp *op)
                           NULL);
     case OP_MAKE_EMPTY:
         return blk_make_empty(w->blk, NULL);
+    case OP_BITMAP_ADD:
+        return blk_bitmap_add(w->blk, CRASH_BITMAP_NAME,
+                              CRASH_GRANULE * SECTOR_BYTES,
+                              BDRV_BITMAP_PERSISTENT, NULL);
+    case OP_BITMAP_REMOVE:
+        return blk_bitmap_remove(w->blk, CRASH_BITMAP_NAME, NULL);
+    case OP_BITMAP_CLEAR:
+        return blk_bitmap_clear(w->blk, CRASH_BITMAP_NAME, NULL);
     default:
         g_assert_not_reached();
     }
@@ -440,7 +450,9 @@ static void do_snapshot(CrashWorld *w)
     }
 
     if (w->live->snap[i].state == PRESENT) {
-        op = op_new(w, pick(w, 0, 2) ? OP_SNAP_GOTO : OP_SNAP_DELETE);
+        bool apply = !(w->config->features & CRASH_BITMAP) && pick(w, 0, 2);
+
+        op = op_new(w, apply ? OP_SNAP_GOTO : OP_SNAP_DELETE);
         op->snap = i;
         if (op->type == OP_SNAP_GOTO) {
             run_one(w, op_new(w, OP_FLUSH)); /* keeps the sets small */
@@ -507,6 +519,21 @@ static void do_maintenance(CrashWorld *w)
     }
 }
 
+static void do_bitmap(CrashWorld *w)
+{
+    const CrashBitmap *b = &w->live->bitmap;
+
+    if (!b->present) {
+        run_one(w, op_new(w, OP_BITMAP_ADD));
+    } else if (b->bad || pick(w, 0, 3) == 0) {
+        run_one(w, op_new(w, OP_BITMAP_REMOVE));
+    } else if (pick(w, 0, 2)) {
+        run_one(w, op_new(w, OP_BITMAP_CLEAR));
+    } else {
+        run_one(w, op_new(w, OP_REOPEN)); /* stores it */
+    }
+}
+
 static void step(CrashWorld *w)
 {
     unsigned f = w->config->features;
@@ -520,6 +547,8 @@ static void step(CrashWorld *w)
         do_abandon(w);
     } else if (kind < 44 && (f & CRASH_RESIZE)) {
         do_resize(w);
+    } else if (kind < 54 && (f & CRASH_BITMAP)) {
+        do_bitmap(w);
     } else if (kind < 58) {
         do_maintenance(w);
     } else {
@@ -609,6 +638,10 @@ static void resolve(CrashWorld *w, CrashModel *m)
             m->snap[i].state = q_vm_select(w->blk, crash_snap_name(i), &size)
                                == 0 ? PRESENT : ABSENT;
         }
+    }
+    if (w->config->features & CRASH_BITMAP) {
+        m->bitmap.present = crash_find_bitmap(w, &m->bitmap.bad);
+        m->bitmap.state = m->bitmap.present ? PRESENT : ABSENT;
     }
     q_close(w->blk);
     w->blk = NULL;

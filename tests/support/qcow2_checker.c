@@ -231,6 +231,15 @@ static uint64_t find_extension(const Check *c, uint32_t type)
     return 0;
 }
 
+static void count_luks(Check *c)
+{
+    uint64_t ext = find_extension(c, 0x0537be77);
+
+    if (ext) {
+        refer(c, be(c, ext, 8), be(c, ext + 8, 8), "LUKS header");
+    }
+}
+
 static void count_bitmap(Check *c, uint64_t entry)
 {
     uint64_t table = be(c, entry, 8), n = be(c, entry + 8, 4);
@@ -357,6 +366,7 @@ int qcow2_checker_run(const uint8_t *image, size_t bytes,
     count_l1(&c, be(&c, 40, 8), be(&c, 36, 4), "active L1");
     count_snapshots(&c);
     count_refcounts(&c);
+    count_luks(&c);
     count_bitmaps(&c);
     compare(&c);
     compare_flags(&c);
