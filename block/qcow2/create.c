@@ -384,7 +384,7 @@ static int coroutine_fn preallocate(const char *filename, const CreatePlan *p,
     options = bdrv_options_new();
     bdrv_options_set(options, "driver", "qcow2");
     if (p->o.ext.data_file_name) {
-        bdrv_options_set(options, "data-file.filename",
+        bdrv_options_set(options, "data-file",
                          p->o.ext.data_file_name);
     }
     ret = bdrv_co_open_root(filename, options,

@@ -14,18 +14,6 @@
  */
 #include "qcow2_int.h"
 
-/* The options about it. */
-static BdrvOptions *take_data_file(BdrvOptions *options)
-{
-    g_autofree char *name = bdrv_options_take(options, "data-file");
-    BdrvOptions *sub = bdrv_options_take_prefix(options, "data-file.");
-
-    if (name && *name) {
-        bdrv_options_set(sub, "filename", name);
-    }
-    return sub;
-}
-
 static bool user_named_it(BdrvOptions *sub)
 {
     return bdrv_options_get(sub, "filename") ||
@@ -50,32 +38,42 @@ static int may_use_header(const Qcow2State *s, unsigned flags, GError **errp)
     return 0;
 }
 
-int coroutine_fn qcow2_open_data_file(Qcow2State *s, BdrvOptions *options,
-                                      unsigned flags, GError **errp)
+/* @name: of the option data-file, or NULL; @sub (consumed): data-file.* */
+static int coroutine_fn open_named(Qcow2State *s, const char *name,
+                                   BdrvOptions *sub, unsigned flags,
+                                   GError **errp)
 {
-    const char *name = NULL;
-    BdrvOptions *sub = take_data_file(options);
-    int ret;
+    int ret = 0;
 
-    if (!qcow2_has_data_file(s)) {
-        if (user_named_it(sub)) {
-            ret = set_error(errp, -EINVAL, "data-file is for images with an "
-                            "external data file, which this one has not");
-        } else {
-            ret = bdrv_options_check_empty(sub, errp);
-        }
+    if (!name && !user_named_it(sub)) {
+        ret = may_use_header(s, flags, errp);
+        name = s->ext.data_file_name;
+    }
+    if (ret < 0) {
         bdrv_options_free(sub);
         return ret;
-    }
-    if (!user_named_it(sub)) {
-        ret = may_use_header(s, flags, errp);
-        if (ret < 0) {
-            bdrv_options_free(sub);
-            return ret;
-        }
-        name = s->ext.data_file_name;
     }
     ret = bdrv_co_open_child(s->bs, name, sub, "data-file", BDRV_CHILD_FILE,
                              &s->data_file, errp);
     return ret < 0 ? prefix_error(errp, ret, "data file: ") : 0;
+}
+
+int coroutine_fn qcow2_open_data_file(Qcow2State *s, BdrvOptions *options,
+                                      unsigned flags, GError **errp)
+{
+    g_autofree char *name = bdrv_options_take(options, "data-file");
+    BdrvOptions *sub = bdrv_options_take_prefix(options, "data-file.");
+    int ret;
+
+    if (qcow2_has_data_file(s)) {
+        return open_named(s, name, sub, flags, errp);
+    }
+    if (name || user_named_it(sub)) {
+        ret = set_error(errp, -EINVAL, "data-file is for images with an "
+                        "external data file, which this one has not");
+    } else {
+        ret = bdrv_options_check_empty(sub, errp);
+    }
+    bdrv_options_free(sub);
+    return ret;
 }
