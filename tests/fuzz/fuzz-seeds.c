@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "block/block.h"
+#include "block/dirty-bitmap.h"
 #include "block/snapshot.h"
 #include "block/vmstate.h"
 #include "util/aio.h"
@@ -64,8 +65,9 @@ static void write_compressed(BlockBackend *blk, uint64_t offset)
 {
     QEMUIOVector qiov;
 
-    qemu_iovec_init_buf(&qiov, data, 12288);
-    must(blk_pwritev(blk, offset, 12288, &qiov, BDRV_REQ_WRITE_COMPRESSED),
+    qemu_iovec_init_buf(&qiov, data, sizeof(data));
+    must(blk_pwritev(blk, offset, sizeof(data), &qiov,
+                     BDRV_REQ_WRITE_COMPRESSED),
          "compress", NULL);
 }
 
@@ -91,7 +93,13 @@ static void perform(BlockBackend *blk, char step)
         must(aio_run_blocking(ctx, snapshot_with_state, blk), "state", NULL);
         break;
     case 'c':
-        write_compressed(blk, 24576);
+        write_compressed(blk, 32768);
+        break;
+    case 'b':
+        must(blk_bitmap_add(blk, "fine", 512, BDRV_BITMAP_PERSISTENT, NULL),
+             "bitmap", NULL);
+        must(blk_bitmap_add(blk, "coarse", 4096, BDRV_BITMAP_PERSISTENT |
+                            BDRV_BITMAP_DISABLED, NULL), "bitmap", NULL);
         break;
     default:
         abort();
@@ -115,6 +123,8 @@ static const Seed seeds[] = {
     { "deflate", "size=64k,cluster_size=512", "cws" },
     { "deflate-4k", "size=64k,cluster_size=4k", "wc" },
     { "zstd", "size=64k,cluster_size=4k,compression_type=zstd", "cw" },
+    { "bitmaps", "size=64k,cluster_size=512", "wbwz" },
+    { "subclusters", "size=256k,cluster_size=16k,extended_l2=on", "wzcs" },
     { "large", "size=1T,cluster_size=64k", "w" },
 };
 
