@@ -445,3 +445,13 @@ void qcow2_cache_discard(Qcow2State *s, Qcow2Cache *c, uint64_t offset,
         }
     }
 }
+
+void qcow2_cache_discard_all(Qcow2Cache *c)
+{
+    for (GList *l = c->lru.head; l; l = l->next) {
+        Qcow2CacheEntry *e = l->data;
+
+        assert(!e->dirty && !e->pins && !e->loading);
+        forget(c, e);
+    }
+}

@@ -32,6 +32,7 @@ bool coroutine_fn qcow2_check_load_block(Qcow2Check *c, uint64_t index,
     return true;
 }
 
+/* @stored is 0 without a block. */
 static int compare_cluster(Qcow2Check *c, uint64_t cluster, uint64_t stored)
 {
     uint64_t refs = qcow2_counts_get(c->counts, cluster);
@@ -47,8 +48,8 @@ static int compare_cluster(Qcow2Check *c, uint64_t cluster, uint64_t stored)
         qcow2_check_corruption(c, 1, "cluster %" PRIu64 ": refcount %" PRIu64
                                " is below its %" PRIu64 " references",
                                cluster, stored, refs);
+        c->too_low++;
     }
-    c->rebuild |= !stored && refs;
     return stored == 1 ? qcow2_counts_set_flag(c->counts, cluster) : 0;
 }
 
@@ -67,6 +68,7 @@ int coroutine_fn qcow2_check_compare(Qcow2Check *c)
         for (uint64_t k = i; k < end && ret == 0; k++) {
             if (!stored) {
                 k = qcow2_counts_skip(c->counts, k);
+                c->rebuild |= k < end && qcow2_counts_get(c->counts, k);
             }
             if (k < end) {
                 ret = compare_cluster(c, k, !stored ? 0 :
@@ -134,6 +136,7 @@ static void coroutine_fn check_l2_flags(Qcow2Check *c, uint64_t active)
             qcow2_check_corruption(c, active, "data cluster at %#" PRIx64 ": its "
                                    "COPIED flag does not agree with its "
                                    "refcount", offset);
+            c->copied_wrong += active;
         }
     }
 }
@@ -155,6 +158,7 @@ int coroutine_fn qcow2_check_copied(Qcow2Check *c)
             qcow2_check_corruption(c, 1, "L2 table at %#" PRIx64 ": its "
                                    "COPIED flag does not agree with its "
                                    "refcount", offset);
+            c->copied_wrong++;
         }
         l2 = g_hash_table_lookup(c->l2_tables, &offset);
         if (l2->flags_done || offset >= c->file_bytes ||

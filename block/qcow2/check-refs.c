@@ -109,10 +109,26 @@ static bool bitmap_is_bad(uint64_t bitmap, bool has_storage)
     return (alloc & zero) || (alloc && !has_storage);
 }
 
-static bool reads_zero(const Qcow2State *s, Qcow2Entry e)
+bool qcow2_check_reads_zero(const Qcow2State *s, Qcow2Entry e)
 {
     return s->l2_entry_bits == 4 ? !(uint32_t)e.bitmap
                                  : (e.desc & QCOW2_ZERO) != 0;
+}
+
+bool qcow2_check_offset_ok(const Qcow2Check *c, uint64_t offset)
+{
+    return IS_ALIGNED(offset, c->s->cluster_size) &&
+           offset >> c->s->cluster_bits < MAX(c->nb_clusters, 1);
+}
+
+/* A host offset that no cluster can have. */
+static void note_lost(Qcow2Check *c, Qcow2Entry e)
+{
+    if (qcow2_check_reads_zero(c->s, e)) {
+        c->bad_zeroes = true;
+    } else {
+        c->blind = true;
+    }
 }
 
 static int check_standard(Qcow2Check *c, Qcow2Entry e, uint64_t paths,
@@ -138,6 +154,7 @@ static int check_standard(Qcow2Check *c, Qcow2Entry e, uint64_t paths,
         qcow2_check_corruption(c, paths, "L2 entry %#" PRIx64 " has an "
                                "impossible subcluster bitmap %#" PRIx64,
                                e.desc, e.bitmap);
+        c->blind |= !has_storage;
     }
     if (!has_storage) {
         return 0;
@@ -146,11 +163,11 @@ static int check_standard(Qcow2Check *c, Qcow2Entry e, uint64_t paths,
     if (!IS_ALIGNED(offset, s->cluster_size)) {
         qcow2_check_corruption(c, paths, "data cluster at %#" PRIx64 " is "
                                "not aligned", offset);
-        c->blind |= !reads_zero(s, e);
+        note_lost(c, e);
     }
     if (!external && !qcow2_check_region(c, offset, s->cluster_size, paths,
                                          "data cluster", &ret)) {
-        c->blind |= !reads_zero(s, e);
+        note_lost(c, e);
     }
     return ret;
 }
@@ -443,6 +460,20 @@ static int check_block(Qcow2Check *c, uint32_t index)
     return ret;
 }
 
+/* Does nothing else claim the refcount table's clusters? */
+static bool reftable_is_alone(const Qcow2Check *c)
+{
+    const Qcow2State *s = c->s;
+    uint64_t end = s->reftable.offset + (uint64_t)s->reftable.size * 8;
+
+    for (uint64_t o = s->reftable.offset; o < end; o += s->cluster_size) {
+        if (qcow2_counts_get(c->counts, o >> s->cluster_bits) != 1) {
+            return false;
+        }
+    }
+    return s->reftable.size > 0;
+}
+
 /* ---- all ---- */
 
 static void check_snapshot_table(Qcow2Check *c)
@@ -482,7 +513,7 @@ int coroutine_fn qcow2_check_refs(Qcow2Check *c)
     if (ret == 0 && s->snapshots->len &&
         !qcow2_check_region(c, s->hdr.snapshots_offset, s->snaptable_bytes, 1,
                             "snapshot table", &ret)) {
-        c->blind = true;
+        c->blind = c->snaptable_lost = true;
     }
     if (ret == 0 && !qcow2_check_region(c, s->reftable.offset,
                                         (uint64_t)s->reftable.size * 8, 1,
@@ -493,5 +524,6 @@ int coroutine_fn qcow2_check_refs(Qcow2Check *c)
     for (uint32_t i = 0; i < s->reftable.size && ret == 0; i++) {
         ret = s->reftable.entries[i] ? check_block(c, i) : 0;
     }
+    c->rebuild |= !reftable_is_alone(c);
     return ret;
 }

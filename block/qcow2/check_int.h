@@ -9,6 +9,8 @@
  *   check-tables.c   tables of many owners that may overlap, each byte once
  *   check-refs.c     count every reference
  *   check-compare.c  compare with the stored refcounts; COPIED flags
+ *   check-repair.c   mend entries, single refcounts, COPIED flags
+ *   check-rebuild.c  a new refcount structure
  */
 #ifndef FIRN_BLOCK_QCOW2_CHECK_INT_H
 #define FIRN_BLOCK_QCOW2_CHECK_INT_H
@@ -50,6 +52,10 @@ typedef struct Qcow2Check {
     uint64_t odd_tables;    /* read although nobody can use them */
     uint64_t highest;       /* cluster in use, + 1 */
 
+    uint64_t too_low;       /* clusters with more references than counted */
+    uint64_t copied_wrong;  /* of the corruptions, mere COPIED flags */
+    bool bad_zeroes;        /* entries that read zero have a bad offset */
+    bool snaptable_lost;    /* the snapshot table is not counted */
     bool rebuild;           /* refcounts cannot be mended one by one */
     bool blind;             /* a pointer is lost: what nothing seems to refer
                                to may be in use */
@@ -61,6 +67,7 @@ typedef struct Qcow2CheckL2 {
     uint64_t paths;
     uint64_t active;        /* of these, in the active layer */
     bool flags_done;
+    bool repaired;
 } Qcow2CheckL2;
 
 /* @n findings of one kind, described once. */
@@ -100,6 +107,10 @@ int coroutine_fn qcow2_check_tables(Qcow2Check *c, GArray *tables,
  * the end of the file, a corruption, and is not counted. */
 bool qcow2_check_region(Qcow2Check *c, uint64_t offset, uint64_t bytes,
                         uint64_t paths, const char *what, int *ret_error);
+/* Does an L2 entry read zero, whatever its host offset is? */
+bool qcow2_check_reads_zero(const Qcow2State *s, Qcow2Entry e);
+/* Can a cluster, or an L2 table, be at @offset? 0 is fine. */
+bool qcow2_check_offset_ok(const Qcow2Check *c, uint64_t offset);
 /* Count all there are. 0 or -errno: there is no memory for it. */
 int coroutine_fn qcow2_check_refs(Qcow2Check *c) REQUIRES(c->s->lock);
 
@@ -111,5 +122,15 @@ bool coroutine_fn qcow2_check_load_block(Qcow2Check *c, uint64_t index,
     REQUIRES(c->s->lock);
 int coroutine_fn qcow2_check_compare(Qcow2Check *c) REQUIRES(c->s->lock);
 int coroutine_fn qcow2_check_copied(Qcow2Check *c) REQUIRES(c->s->lock);
+
+/* ---- check-repair.c, check-rebuild.c: after a pass of their own; durable
+ * when they return 0 ---- */
+
+int coroutine_fn qcow2_repair_zeroes(Qcow2Check *c) REQUIRES(c->s->lock);
+int coroutine_fn qcow2_repair_counts(Qcow2Check *c, unsigned fix)
+    REQUIRES(c->s->lock);
+int coroutine_fn qcow2_repair_copied(Qcow2Check *c) REQUIRES(c->s->lock);
+int coroutine_fn qcow2_repair_rebuild(Qcow2Check *c, unsigned fix)
+    REQUIRES(c->s->lock);
 
 #endif

@@ -6,7 +6,8 @@
  * cannot do (for a writer, also what it would damage); take the options; load
  * refcount table, L1 table and snapshot table, all of which have to lie inside
  * the file; open the backing file; for a writer, clear unknown autoclear bits
- * before any other write. Nothing is written before everything is known.
+ * before any other write; then repair an image that is marked dirty. Nothing is
+ * written before everything is known.
  */
 #include "qcow2_int.h"
 
@@ -79,11 +80,6 @@ static int check_incompatible(Qcow2State *s, unsigned flags, GError **errp)
                          "only be opened read-only; repair it with "
                          "'qemu-img check -r all'");
     }
-    if (inc & QCOW2_INC_DIRTY) {
-        return set_error(errp, -EACCES, "image was not closed cleanly and "
-                         "its refcounts may be wrong; repair it with "
-                         "'qemu-img check -r all'");
-    }
     return 0;
 }
 
@@ -105,6 +101,33 @@ static int coroutine_fn clear_autoclear(Qcow2State *s, GError **errp)
     co_mutex_unlock(&s->lock);
     return ret < 0 ? set_error(errp, ret, "cannot update the header: %s",
                                g_strerror(-ret)) : 0;
+}
+
+/* A writer must not build on refcounts that may be too low. */
+static int coroutine_fn repair_dirty(Qcow2State *s, GError **errp)
+{
+    unsigned fix = BDRV_FIX_LEAKS | BDRV_FIX_ERRORS;
+    BdrvCheckResult r;
+    int ret;
+
+    if (!(s->hdr.incompatible_features & QCOW2_INC_DIRTY) ||
+        !wants_write(s) || s->damaged_ok) {
+        return 0;
+    }
+    co_mutex_lock(&s->lock);
+    ret = qcow2_check(s, &r, fix, NULL, NULL, errp);
+    co_mutex_unlock(&s->lock);
+    if (ret < 0) {
+        return prefix_error(errp, ret, "image was not closed cleanly and its "
+                            "refcounts could not be repaired: ");
+    }
+    if (r.corruptions || r.check_errors) {
+        return set_error(errp, -EACCES, "image was not closed cleanly and %"
+                         PRIu64 " findings could not be repaired; look at it "
+                         "with 'qemu-img check'",
+                         r.corruptions + r.check_errors);
+    }
+    return 0;
 }
 
 /* ---- header ---- */
@@ -502,6 +525,7 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, BdrvOptions *options,
     ret = ret < 0 ? ret : open_backing(s, options, flags, errp);
     bs->total_bytes = ROUND_DOWN(s->hdr.size, (uint64_t)QCOW2_SECTOR);
     ret = ret < 0 ? ret : clear_autoclear(s, errp);
+    ret = ret < 0 ? ret : repair_dirty(s, errp);
     ret = ret < 0 ? ret : qcow2_bitmaps_open(s, flags, errp);
     if (ret < 0) {
         free_state(s);

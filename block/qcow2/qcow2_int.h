@@ -396,6 +396,8 @@ void qcow2_cache_discard(Qcow2State *s, Qcow2Cache *c, uint64_t offset,
 void qcow2_cache_foreach(Qcow2State *s, Qcow2Cache *c,
                          void (*fn)(Qcow2State *, Qcow2CacheEntry *))
     REQUIRES(s->lock);
+/* Forget all; nothing is dirty, pinned or loading. */
+void qcow2_cache_discard_all(Qcow2Cache *c);
 bool qcow2_cache_is_dirty(const Qcow2Cache *c);
 /* For tests: entries that are pinned or loading. */
 unsigned qcow2_cache_busy(const Qcow2Cache *c);
@@ -1002,6 +1004,9 @@ int coroutine_fn qcow2_co_snapshot_delete(BlockDriverState *bs,
                                           GError **errp);
 int coroutine_fn qcow2_co_snapshot_list(BlockDriverState *bs,
                                         GPtrArray **ret);
+/* Write the table of s->snapshots anew, after a repair. */
+int coroutine_fn qcow2_snapshot_rewrite_table(Qcow2State *s)
+    REQUIRES(s->lock) DROPS(s->lock);
 /* By id, then by name. -1: none. */
 int qcow2_snapshot_find(Qcow2State *s, const char *id_or_name);
 /* Load the L1 table of a snapshot. */
@@ -1043,7 +1048,14 @@ int coroutine_fn qcow2_drop_active_vmstate(Qcow2State *s)
     REQUIRES(s->lock) DROPS(s->lock);
 void qcow2_vmstate_view_reset(Qcow2State *s);
 
-/* ---- check.c ---- */
+/* ---- check.c: see there ---- */
+
+/* As blk_co_check(), for co_open too. Nothing is cached that is not on
+ * disk. */
+int coroutine_fn qcow2_check(Qcow2State *s, BdrvCheckResult *ret,
+                             unsigned fix, BdrvCheckReport *report,
+                             void *opaque, GError **errp)
+    REQUIRES(s->lock) DROPS(s->lock);
 
 int coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *ret,
                                 unsigned fix, BdrvCheckReport *report,

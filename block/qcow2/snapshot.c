@@ -236,6 +236,11 @@ static int coroutine_fn store_table(Qcow2State *s, GPtrArray *list)
     return 0;
 }
 
+int coroutine_fn qcow2_snapshot_rewrite_table(Qcow2State *s)
+{
+    return store_table(s, s->snapshots);
+}
+
 /* A new list with the same entries, not owning them. */
 static GPtrArray *borrow_list(const Qcow2State *s)
 {
