@@ -30,6 +30,7 @@ enum {
     CRASH_EMPTY     = 1 << 8,
     CRASH_AMEND     = 1 << 9,
     CRASH_REPAIR    = 1 << 10,
+    CRASH_RAW       = 1 << 12,  /* the second disk alone is the guest's disk */
     CRASH_BITMAP    = 1 << 11,  /* neither applying snapshots nor resizing */
 };
 

@@ -120,6 +120,18 @@ static void check_snapshot(CrashWorld *w, unsigned i)
     w->counts->snapshots++;
 }
 
+static void judge_raw(CrashWorld *w)
+{
+    unsigned first, bad;
+
+    bad = crash_model_foreign(w->model->now, w->disk[1]->mem,
+                              MIN(w->model->sizes[0], CRASH_SECTORS), &first);
+    if (bad) {
+        crash_fail(w, "data file: %u sectors are foreign, first %u", bad,
+                   first);
+    }
+}
+
 static void judge_open(CrashWorld *w, unsigned look)
 {
     unsigned n = image_sectors(w);
@@ -224,6 +236,9 @@ void crash_judge(CrashWorld *w, unsigned look)
     w->counts->leaky += r.leaks != 0;
     if (look & CRASH_LOOK_PEER) {
         judge_peer(w, &r);
+    }
+    if (w->config->features & CRASH_RAW) {
+        judge_raw(w);
     }
     w->blk = crash_open(w, OPEN_FLAGS);
     if ((look & CRASH_LOOK_CHECK) && !dirty) {

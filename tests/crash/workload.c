@@ -160,6 +160,17 @@ static int coroutine_fn co_request(CrashWorld *w, const CrashOp *op)
     }
 }
 
+/* Beside requests of the guest. */
+static int coroutine_fn co_delete(CrashWorld *w, const CrashOp *op)
+{
+    GError *error = NULL;
+    int ret = bdrv_co_snapshot_delete(blk_bs(w->blk), NULL,
+                                      crash_snap_name(op->snap), &error);
+
+    g_clear_error(&error);
+    return ret;
+}
+
 typedef struct Running {
     CrashWorld *w;
     CrashOp *op;
@@ -171,7 +182,8 @@ static void coroutine_fn request_entry(void *opaque)
     Running r = *(Running *)opaque;
 
     event(r.w, r.op, false);
-    r.op->ret = co_request(r.w, r.op);
+    r.op->ret = r.op->type == OP_SNAP_DELETE ? co_delete(r.w, r.op)
+                                             : co_request(r.w, r.op);
     event(r.w, r.op, true);
     --*r.left;
 }
@@ -266,8 +278,6 @@ static int run_special(CrashWorld *w, const CrashOp *op)
         return snap_create(w, op);
     case OP_SNAP_GOTO:
         return q_snap_goto(w->blk, crash_snap_name(op->snap));
-    case OP_SNAP_DELETE:
-        return q_snap_delete(w->blk, crash_snap_name(op->snap));
     case OP_VM_ABANDON:
         ret = save_vmstate(w, op);
         return ret < 0 ? ret : q_vm_discard(w->blk);
@@ -301,7 +311,7 @@ static bool is_request(const CrashOp *op)
 {
     return op->type == OP_WRITE || op->type == OP_WRITE_COMPRESSED ||
            op->type == OP_ZERO || op->type == OP_DISCARD ||
-           op->type == OP_FLUSH;
+           op->type == OP_FLUSH || op->type == OP_SNAP_DELETE;
 }
 
 /* A narrow refcount has no room; what is allocated is not compressed; not every
@@ -418,13 +428,14 @@ static void pick_request(CrashWorld *w, CrashOp *op, unsigned lo, unsigned hi)
     }
 }
 
-static void do_requests(CrashWorld *w)
+/* Some at once; @first (NULL: none) is one of them. */
+static void do_requests(CrashWorld *w, CrashOp *first)
 {
-    CrashOp *ops[BATCH];
+    CrashOp *ops[BATCH] = { first };
     unsigned nb = pick(w, 0, 3) ? 1 : pick(w, 2, BATCH + 1);
     unsigned slice = disk_sectors(w) / nb;
 
-    for (unsigned i = 0; i < nb; i++) {
+    for (unsigned i = first != NULL; i < nb; i++) {
         ops[i] = op_new(w, OP_WRITE);
         if (i && !pick(w, 0, 4)) {
             ops[i]->type = OP_FLUSH;
@@ -454,9 +465,11 @@ static void do_snapshot(CrashWorld *w)
 
         op = op_new(w, apply ? OP_SNAP_GOTO : OP_SNAP_DELETE);
         op->snap = i;
-        if (op->type == OP_SNAP_GOTO) {
-            run_one(w, op_new(w, OP_FLUSH)); /* keeps the sets small */
+        if (!apply) {
+            do_requests(w, op);
+            return;
         }
+        run_one(w, op_new(w, OP_FLUSH)); /* keeps the sets small */
     } else {
         op = op_new(w, OP_SNAP_CREATE);
         op->snap = i;
@@ -515,7 +528,7 @@ static void do_maintenance(CrashWorld *w)
         op->flags = pick(w, 0, 2);
         run_one(w, op);
     } else {
-        do_requests(w);
+        do_requests(w, NULL);
     }
 }
 
@@ -552,7 +565,7 @@ static void step(CrashWorld *w)
     } else if (kind < 58) {
         do_maintenance(w);
     } else {
-        do_requests(w);
+        do_requests(w, NULL);
     }
 }
 
