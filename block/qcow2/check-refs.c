@@ -520,6 +520,11 @@ int coroutine_fn qcow2_check_refs(Qcow2Check *c)
                                         "refcount table", &ret)) {
         c->rebuild = true;
     }
+    if (ret == 0 && s->hdr.crypt_method == 2) {
+        (void)qcow2_check_region(c, s->ext.crypto_offset,
+                                 s->ext.crypto_length, 1, "LUKS header",
+                                 &ret);
+    }
     ret = ret < 0 ? ret : count_bitmaps(c);
     for (uint32_t i = 0; i < s->reftable.size && ret == 0; i++) {
         ret = s->reftable.entries[i] ? check_block(c, i) : 0;

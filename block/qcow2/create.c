@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * New images: header, refcount table, refcount blocks and an empty L1 table,
- * in this order from the start of the file. The header is written last, behind
+ * New images: header, refcount table, refcount blocks, an empty L1 table and a
+ * LUKS header, in this order from the start of the file. The header is written last, behind
  * a flush, so that a file with a qcow2 magic is a whole image (R4).
  *
  * An external data file is created before the image that names it. For
@@ -183,12 +183,16 @@ int qcow2_take_create_options(BdrvOptions *o, Qcow2Create *p, GError **errp)
     ret = ret < 0 ? ret : take_features(o, &p->h, errp);
     ret = ret < 0 ? ret : take_backing(o, &p->ext, errp);
     ret = ret < 0 ? ret : take_preallocation(o, p, errp);
-    return ret < 0 ? ret : take_data_file(o, p, errp);
+    ret = ret < 0 ? ret : take_data_file(o, p, errp);
+    ret = ret < 0 ? ret : qcow2_crypto_take_create(o, &p->crypto, errp);
+    p->h.crypt_method = p->crypto ? 2 : 0;
+    return ret;
 }
 
 void qcow2_create_cleanup(Qcow2Create *p)
 {
     qcow2_extensions_cleanup(&p->ext);
+    qcow2_crypto_create_free(p->crypto);
 }
 
 uint64_t qcow2_l1_entries(const Qcow2Create *p, uint64_t bytes)
@@ -258,6 +262,8 @@ static int plan_layout(CreatePlan *p, GError **errp)
     Qcow2Header *h = &p->o.h;
     uint64_t cs = 1ULL << h->cluster_bits;
     uint64_t l1_size = qcow2_l1_entries(&p->o, h->size);
+    uint64_t luks = qcow2_crypto_header_bytes(p->o.crypto);
+    uint64_t luks_clusters = DIV_ROUND_UP(luks, cs);
     uint64_t table;
 
     if (l1_size > QCOW2_MAX_L1_ENTRIES) {
@@ -265,10 +271,13 @@ static int plan_layout(CreatePlan *p, GError **errp)
                          "size");
     }
     p->l1_clusters = DIV_ROUND_UP(l1_size * 8, cs);
-    p->nb_blocks = qcow2_refcount_clusters(1 + p->l1_clusters,
+    p->nb_blocks = qcow2_refcount_clusters(1 + p->l1_clusters + luks_clusters,
                                            h->cluster_bits,
                                            h->refcount_order, &table);
     p->used = 1 + table + p->nb_blocks + p->l1_clusters;
+    p->o.ext.crypto_offset = luks ? p->used * cs : 0;
+    p->o.ext.crypto_length = luks;
+    p->used += luks_clusters;
     h->refcount_table_offset = cs;
     h->refcount_table_clusters = table;
     h->l1_size = l1_size;
@@ -307,6 +316,25 @@ static int coroutine_fn write_refcounts(BdrvChild *file, const CreatePlan *p)
     return ret;
 }
 
+static int coroutine_fn write_luks(BdrvChild *file, const CreatePlan *p,
+                                   GError **errp)
+{
+    const GByteArray *luks;
+    int ret;
+
+    if (!p->o.crypto) {
+        return 0;
+    }
+    ret = qcow2_crypto_format(p->o.crypto, &luks, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = bdrv_co_pwrite(file, p->o.ext.crypto_offset, luks->len, luks->data,
+                         0);
+    return ret < 0 ? set_error(errp, ret, "cannot write the LUKS header: %s",
+                               g_strerror(-ret)) : 0;
+}
+
 static int coroutine_fn write_image(BdrvChild *file, CreatePlan *p,
                                     GError **errp)
 {
@@ -315,6 +343,7 @@ static int coroutine_fn write_image(BdrvChild *file, CreatePlan *p,
     int ret;
 
     ret = qcow2_header_build(&p->o.h, &p->o.ext, &form, header, NULL, errp);
+    ret = ret < 0 ? ret : write_luks(file, p, errp);
     if (ret < 0) {
         return ret;
     }
@@ -386,6 +415,10 @@ static int coroutine_fn preallocate(const char *filename, const CreatePlan *p,
     if (p->o.ext.data_file_name) {
         bdrv_options_set(options, "data-file",
                          p->o.ext.data_file_name);
+    }
+    if (p->o.crypto) {
+        bdrv_options_set(options, "encrypt.key-secret",
+                         qcow2_crypto_secret(p->o.crypto));
     }
     ret = bdrv_co_open_root(filename, options,
                             BDRV_O_RDWR | BDRV_O_NO_BACKING, &image, errp);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guest data in the file that holds it: parts of vectors, and nothing about
- * where they belong. Whoever calls has a host offset that cannot change
+ * Guest data in the file that holds it: parts of vectors, through crypto.c when
+ * the image is encrypted, and nothing about where they belong. Whoever calls has a host offset that cannot change
  * meanwhile (K3) and does not hold s->lock (K1).
  */
 #include "qcow2_int.h"
@@ -13,6 +13,9 @@ int coroutine_fn qcow2_data_preadv(Qcow2State *s, uint64_t host_offset,
     QEMUIOVector part;
     int ret;
 
+    if (s->hdr.crypt_method) {
+        return qcow2_crypto_preadv(s, host_offset, bytes, qiov, qiov_offset);
+    }
     if (!qiov_offset && bytes == qiov->size) {
         return bdrv_co_preadv(s->data_file, host_offset, bytes, qiov, 0);
     }
@@ -29,6 +32,9 @@ int coroutine_fn qcow2_data_pwritev(Qcow2State *s, uint64_t host_offset,
     QEMUIOVector part;
     int ret;
 
+    if (s->hdr.crypt_method) {
+        return qcow2_crypto_pwritev(s, host_offset, bytes, qiov, qiov_offset);
+    }
     if (!qiov_offset && bytes == qiov->size) {
         return bdrv_co_pwritev(s->data_file, host_offset, bytes, qiov, 0);
     }

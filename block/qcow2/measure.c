@@ -112,7 +112,8 @@ static int coroutine_fn measure(const Qcow2Create *p, uint64_t size,
         return set_error(errp, r, "cannot look at the source: %s",
                          g_strerror(-r));
     }
-    ret->fully_allocated = metadata_bytes(p, bytes) + bytes;
+    ret->fully_allocated = metadata_bytes(p, bytes) + bytes +
+                           ROUND_UP(qcow2_crypto_header_bytes(p->crypto), cs);
     ret->required = ret->fully_allocated - bytes + data;
     return 0;
 }

@@ -63,11 +63,6 @@ static int check_incompatible(Qcow2State *s, unsigned flags, GError **errp)
         return set_error(errp, -EINVAL, "extended L2 entries need clusters "
                          "of at least 16 KiB");
     }
-    if (s->hdr.crypt_method) {
-        return set_error(errp, -ENOTSUP, "encrypted images (%s) are not "
-                         "supported", s->hdr.crypt_method == 1 ? "AES"
-                                                               : "LUKS");
-    }
     if (!qcow2_codec_has(s->hdr.compression_type)) {
         return set_error(errp, -ENOTSUP, "this build cannot read zstd "
                          "clusters");
@@ -479,6 +474,7 @@ static void free_state(Qcow2State *s)
     qcow2_cache_free(s->l2_cache);
     qcow2_cache_free(s->refblock_cache);
     qcow2_decoded_free(s->decoded);
+    qcow2_crypto_free(s->crypto);
     qcow2_table_cleanup(&s->l1);
     qcow2_table_cleanup(&s->reftable);
     qcow2_vmstate_view_reset(s);
@@ -522,6 +518,7 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, BdrvOptions *options,
     }
     ret = ret < 0 ? ret : load_tables(s, errp);
     ret = ret < 0 ? ret : qcow2_open_data_file(s, options, flags, errp);
+    ret = ret < 0 ? ret : qcow2_crypto_open(s, options, flags, errp);
     ret = ret < 0 ? ret : open_backing(s, options, flags, errp);
     bs->total_bytes = ROUND_DOWN(s->hdr.size, (uint64_t)QCOW2_SECTOR);
     ret = ret < 0 ? ret : clear_autoclear(s, errp);
@@ -531,6 +528,7 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, BdrvOptions *options,
         free_state(s);
         return ret;
     }
+    bs->request_alignment = s->hdr.crypt_method ? QCOW2_SECTOR : 1;
     bs->pdiscard_alignment = s->cluster_size;
     bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
     return 0;

@@ -171,6 +171,8 @@ int qcow2_header_build(Qcow2Header *h, const Qcow2Extensions *ext,
 typedef struct Qcow2State Qcow2State;
 typedef struct Qcow2Cache Qcow2Cache;
 typedef struct Qcow2DecodedCache Qcow2DecodedCache;
+typedef struct Qcow2Crypto Qcow2Crypto;
+typedef struct Qcow2CryptoCreate Qcow2CryptoCreate;
 
 /* The L1 or the refcount table: fully in memory, written by sectors. */
 typedef struct Qcow2Table {
@@ -247,6 +249,7 @@ struct Qcow2State {
     size_t tally_bytes;         /* QCOW2_TALLY_BYTES; tests have less */
 
     Qcow2DecodedCache *decoded; /* compress.c */
+    Qcow2Crypto *crypto;        /* NULL: not encrypted, or without the key */
 
     CoMutex delete_lock;
     CoRwlock map_lock;
@@ -763,6 +766,45 @@ int coroutine_fn qcow2_data_pwritev(Qcow2State *s, uint64_t host_offset,
                                     size_t qiov_offset)
     EXCLUDES(s->lock);
 
+/* ---- crypto.c: guest data of encrypted images ---- */
+
+/* Take the encrypt.* options and get the key. */
+int coroutine_fn qcow2_crypto_open(Qcow2State *s, BdrvOptions *options,
+                                   unsigned flags, GError **errp);
+/* NULL: nothing. */
+void qcow2_crypto_free(Qcow2Crypto *c);
+/* As qcow2_data_preadv() and qcow2_data_pwritev(), which call them; what is
+ * written is whole sectors. -EACCES without the key. */
+int coroutine_fn qcow2_crypto_preadv(Qcow2State *s, uint64_t host_offset,
+                                     uint64_t bytes, QEMUIOVector *qiov,
+                                     size_t qiov_offset)
+    EXCLUDES(s->lock);
+int coroutine_fn qcow2_crypto_pwritev(Qcow2State *s, uint64_t host_offset,
+                                      uint64_t bytes, QEMUIOVector *qiov,
+                                      size_t qiov_offset)
+    EXCLUDES(s->lock);
+/* qcow2_write_range() that may begin and end inside of sectors. */
+int coroutine_fn qcow2_crypto_write_any(Qcow2State *s, uint64_t guest_offset,
+                                        uint64_t bytes, QEMUIOVector *qiov)
+    EXCLUDES(s->lock);
+/* -ENOTSUP: not a cipher of this driver. */
+int qcow2_crypto_can_do(const char *cipher, const char *mode,
+                        size_t key_bytes, GError **errp);
+
+/* ---- crypto-create.c ---- */
+
+/* Take the encrypt.* options; *@ret NULL: not to be encrypted. */
+int qcow2_crypto_take_create(BdrvOptions *o, Qcow2CryptoCreate **ret,
+                             GError **errp);
+void qcow2_crypto_create_free(Qcow2CryptoCreate *c);
+/* encrypt.key-secret to open it with. NULL allowed here and below. */
+const char *qcow2_crypto_secret(const Qcow2CryptoCreate *c);
+uint64_t qcow2_crypto_header_bytes(const Qcow2CryptoCreate *c);
+/* Make the header, which takes as long as encrypt.iter-time says; *@ret is
+ * owned by @c. */
+int coroutine_fn qcow2_crypto_format(Qcow2CryptoCreate *c,
+                                     const GByteArray **ret, GError **errp);
+
 /* ---- codec.c: streams as bytes; any thread ---- */
 
 /* As compression_type in the header. */
@@ -1081,6 +1123,7 @@ typedef struct Qcow2Create {
     Qcow2Header h;          /* geometry and feature bits */
     Qcow2Extensions ext;    /* backing and data file */
     BdrvPrealloc prealloc;
+    Qcow2CryptoCreate *crypto;  /* NULL: not encrypted */
 } Qcow2Create;
 
 /* Take the options out of @o and check that they go together. 0 or -EINVAL;

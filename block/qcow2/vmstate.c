@@ -51,7 +51,7 @@ int coroutine_fn qcow2_co_save_vmstate(BlockDriverState *bs, uint64_t pos,
     BLKDBG_EVENT(bs->file, BLKDBG_VMSTATE_SAVE);
     base = qcow2_vmstate_offset(s, s->hdr.size);
     if (reachable(s, base, pos, qiov->size)) {
-        ret = qcow2_write_range(s, base + pos, qiov->size, qiov);
+        ret = qcow2_crypto_write_any(s, base + pos, qiov->size, qiov);
     } else {
         ret = -EFBIG;
     }

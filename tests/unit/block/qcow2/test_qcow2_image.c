@@ -274,31 +274,6 @@ static void test_compressed_clusters_are_counted_by_snapshots(void **state)
 
 /* ---- refused by name ---- */
 
-static void test_features_that_are_missing_are_refused_by_name(void **state)
-{
-    static const struct {
-        const char *options;
-        const char *text;
-    } all[] = {
-        { "--object secret,id=s,data=x "
-          "-o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
-          "LUKS" },
-    };
-    g_autofree char *path = test_path("f.qcow2");
-
-    NEED("qemu-img");
-    for (size_t i = 0; i < G_N_ELEMENTS(all); i++) {
-        g_autofree char *out = NULL;
-
-        if (test_run(&out, "qemu-img create -q -f qcow2 %s '%s' 1M",
-                            all[i].options, path) != 0) {
-            continue; /* built without LUKS */
-        }
-        q_open_fails(path, NULL, 0, -ENOTSUP, all[i].text);
-        q_open_fails(path, NULL, BDRV_O_RDWR, -ENOTSUP, all[i].text);
-    }
-}
-
 static void test_unknown_feature_is_named_from_the_table(void **state)
 {
     g_autofree char *path = test_path("u.qcow2");
@@ -782,7 +757,6 @@ int main(void)
         TEST(test_images_of_qemu_are_read_and_written),
         TEST(test_snapshots_of_qemu_are_applied_and_deleted),
         TEST(test_compressed_clusters_are_counted_by_snapshots),
-        TEST(test_features_that_are_missing_are_refused_by_name),
         TEST(test_unknown_feature_is_named_from_the_table),
         TEST(test_autoclear_bits_are_cleared_by_writers_only),
         TEST(test_corrupt_images_are_not_written),

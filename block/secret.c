@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See secret.h. A secret is kept as bytes of its own memory that is cleared
+ * before it is freed; what it was read from is cleared as well.
+ */
+#include "block/secret.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "util/error.h"
+
+#define MAX_SECRET (1024 * 1024)
+
+typedef struct SecretBytes {
+    size_t n;
+    uint8_t data[];
+} SecretBytes;
+
+static GMutex lock;
+static GHashTable *secrets; /* id -> GBytes */
+
+static void wipe(void *p, size_t n)
+{
+    explicit_bzero(p, n);
+}
+
+static void free_bytes(gpointer data)
+{
+    SecretBytes *b = data;
+
+    wipe(b->data, b->n);
+    g_free(b);
+}
+
+static GBytes *make_bytes(const void *data, size_t n)
+{
+    SecretBytes *b = g_malloc(sizeof(*b) + n);
+
+    b->n = n;
+    memcpy(b->data, data, n);
+    return g_bytes_new_with_free_func(b->data, n, free_bytes, b);
+}
+
+static int read_secret_file(const char *path, char **ret, size_t *ret_n,
+                            GError **errp)
+{
+    FILE *f = fopen(path, "re");
+    char *buf;
+    size_t n;
+    int err;
+
+    if (!f) {
+        return set_error(errp, -errno, "cannot open the secret in '%s': %s",
+                         path, g_strerror(errno));
+    }
+    buf = g_malloc0(MAX_SECRET + 1);
+    errno = 0;
+    n = fread(buf, 1, MAX_SECRET + 1, f);
+    err = ferror(f) ? (errno ? errno : EIO) : 0;
+    fclose(f);
+    if (!err && n <= MAX_SECRET) {
+        *ret = buf;
+        *ret_n = n;
+        return 0;
+    }
+    wipe(buf, MAX_SECRET + 1);
+    g_free(buf);
+    return err ? set_error(errp, -err, "cannot read the secret in '%s': %s",
+                           path, g_strerror(err))
+               : set_error(errp, -EFBIG, "the secret in '%s' is longer than "
+                           "%d bytes", path, MAX_SECRET);
+}
+
+/* Base64 of @text, which may have line ends, in place. */
+static int decode_base64(char *text, size_t *n, GError **errp)
+{
+    gint state = 0;
+    guint save = 0;
+    size_t used = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop"
+                               "qrstuvwxyz0123456789+/=\r\n");
+    size_t out;
+
+    if (used != *n) {
+        return set_error(errp, -EINVAL, "the secret is not base64");
+    }
+    out = g_base64_decode_step(text, used, (guchar *)text, &state, &save);
+    if (state) {
+        return set_error(errp, -EINVAL, "the secret is not base64");
+    }
+    *n = out;
+    return 0;
+}
+
+static int take_bytes(BdrvOptions *opts, char **ret_data, size_t *ret_n,
+                      GError **errp)
+{
+    g_autofree char *path = bdrv_options_take(opts, "file");
+    g_autofree char *format = bdrv_options_take(opts, "format");
+    char *data = bdrv_options_take(opts, "data");
+    size_t n = data ? strlen(data) : 0;
+    int ret = 0;
+
+    if (!data == !path) {
+        ret = set_error(errp, -EINVAL, "a secret has either data or file");
+    } else if (format && strcmp(format, "raw") && strcmp(format, "base64")) {
+        ret = set_error(errp, -EINVAL, "format of a secret is raw or base64, "
+                        "not '%s'", format);
+    } else {
+        ret = bdrv_options_check_empty(opts, errp);
+    }
+    if (ret == 0 && path) {
+        ret = read_secret_file(path, &data, &n, errp);
+    }
+    if (ret == 0 && format && !strcmp(format, "base64")) {
+        ret = decode_base64(data, &n, errp);
+    }
+    if (ret < 0) {
+        if (data) {
+            wipe(data, n);
+        }
+        g_free(data);
+        return ret;
+    }
+    *ret_data = data;
+    *ret_n = n;
+    return 0;
+}
+
+int secret_add(const char *id, BdrvOptions *opts, GError **errp)
+{
+    char *data;
+    size_t n;
+    int ret = take_bytes(opts, &data, &n, errp);
+
+    bdrv_options_free(opts);
+    if (ret < 0) {
+        return ret;
+    }
+    g_mutex_lock(&lock);
+    if (!secrets) {
+        secrets = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
+                                        (GDestroyNotify)g_bytes_unref);
+    }
+    if (g_hash_table_contains(secrets, id)) {
+        ret = set_error(errp, -EEXIST, "there is a secret '%s' already", id);
+    } else {
+        g_hash_table_insert(secrets, g_strdup(id), make_bytes(data, n));
+    }
+    g_mutex_unlock(&lock);
+    wipe(data, n);
+    g_free(data);
+    return ret;
+}
+
+int secret_remove(const char *id)
+{
+    bool gone;
+
+    g_mutex_lock(&lock);
+    gone = secrets && g_hash_table_remove(secrets, id);
+    g_mutex_unlock(&lock);
+    return gone ? 0 : -ENOENT;
+}
+
+int secret_lookup(const char *id, GBytes **ret, GError **errp)
+{
+    GBytes *b;
+
+    g_mutex_lock(&lock);
+    b = secrets ? g_hash_table_lookup(secrets, id) : NULL;
+    if (b) {
+        g_bytes_ref(b);
+    }
+    g_mutex_unlock(&lock);
+    if (!b) {
+        return set_error(errp, -ENOENT, "there is no secret '%s'", id);
+    }
+    *ret = b;
+    return 0;
+}
