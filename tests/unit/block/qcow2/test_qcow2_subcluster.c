@@ -312,6 +312,80 @@ static void test_small_clusters_cannot_have_subclusters(void **state)
     fake_disk_free(disk);
 }
 
+static void test_nothing_is_made_for_what_reads_as_zero(void **state)
+{
+    BlockBackend *blk = make(EXT_16K, NULL);
+
+    put(blk, 0, 512, 'a');
+    assert_int_equal(blk_flush(blk), 0);
+    fake_log_clear(disk);
+    assert_int_equal(blk_pdiscard(blk, 16384, 1 << 19), 0);
+    assert_int_equal(blk_pwrite_zeroes(blk, 20000, 100000, 0), 0);
+    assert_int_equal(blk_flush(blk), 0);
+    assert_int_equal(fake_count(disk, FAKE_WRITE | FAKE_ZERO), 0);
+    finish(blk);
+}
+
+/* Images of both, written by both, checked by QEMU. */
+static void test_peers_share_images_with_subclusters(void **state)
+{
+    static const char *const sizes[] = { "16k", "64k", "2M" };
+    g_autofree char *path = test_path("p.qcow2");
+    g_autofree char *base = test_path("base.raw");
+    g_autofree char *text = g_strnfill(700000, 'B');
+
+    assert_true(g_file_set_contents(base, text, 700000, NULL));
+    for (unsigned i = 0; i < 12 && test_have_program("qemu-img"); i++) {
+        g_autofree char *out = NULL;
+        g_autofree char *back = i % 2 ? g_strdup_printf(
+            ",backing_file=%s,backing_fmt=raw", base) : g_strdup("");
+        g_autofree char *opts = g_strdup_printf(
+            "extended_l2=on,cluster_size=%s%s", sizes[i % 3], back);
+        g_autofree char *ours = g_strdup_printf("size=8M,%s", opts);
+        int below = i % 2 ? 'B' : 0;
+        BlockBackend *blk;
+
+        if (i < 6) {
+            q_create(path, ours);
+        } else if (test_run(&out, "qemu-img create -q -f qcow2 -o %s %s 8M",
+                            opts, path) != 0) {
+            fail_msg("%s", out);
+        }
+        blk = q_open(path, NULL, BDRV_O_RDWR | BDRV_O_UNMAP);
+        put(blk, 3000, 3000, 'a');
+        assert_int_equal(blk_pwrite_zeroes(blk, 65536, 65536, 0), 0);
+        put(blk, 70000, 100, 'b');
+        q_close(blk);
+        q_qemu_check(path);
+        g_clear_pointer(&out, g_free);
+        if (test_run(&out, "qemu-io -f qcow2 -c 'read -P %d 0 3000' "
+                     "-c 'read -P 97 3000 3000' -c 'read -P 0 65536 4464' "
+                     "-c 'read -P 98 70000 100' -c 'read -P %d 140000 5000' "
+                     "-c 'write -P 99 3500 500' -c 'write -z 131072 4096' "
+                     "-c 'write -z -u 3145728 2097152' "
+                     "-c 'write -P 100 600000 200000' "
+                     "-c 'write -c -P 101 6291456 2097152' %s", below, below,
+                     path) != 0 || strstr(out, "fail")) {
+            fail_msg("%s", out);
+        }
+        blk = q_open(path, NULL, BDRV_O_RDWR | BDRV_O_UNMAP);
+        expect(blk, 3000, 500, 'a');
+        expect(blk, 3500, 500, 'c');
+        expect(blk, 4000, 2000, 'a');
+        expect(blk, 131072, 4096, 0);
+        expect(blk, 590000, 10000, below);
+        expect(blk, 600000, 200000, 'd');
+        expect(blk, 6291456, 2097152, 'e');
+        put(blk, 6291456 + 5000, 1000, 'f'); /* over a compressed one */
+        expect(blk, 6291456, 5000, 'e');
+        expect(blk, 6291456 + 5000, 1000, 'f');
+        expect(blk, 6291456 + 6000, 100000, 'e');
+        q_close(blk);
+        q_qemu_check(path);
+        unlink(path);
+    }
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, test_ctx_setup, \
@@ -326,6 +400,8 @@ int main(void)
         TEST(test_runs_go_on_over_subclusters_and_clusters),
         TEST(test_impossible_bitmaps_are_corruption),
         TEST(test_small_clusters_cannot_have_subclusters),
+        TEST(test_nothing_is_made_for_what_reads_as_zero),
+        TEST(test_peers_share_images_with_subclusters),
     };
 
     firn_test_begin();
