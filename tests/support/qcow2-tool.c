@@ -23,12 +23,18 @@
  *   empty
  *   commit [keep]
  *   snapshot create|apply|delete NAME
+ *   bitmap add NAME GRANULARITY [disabled]
+ *   bitmap remove|clear|enable|disable|dump NAME    dump: OFFSET BYTES lines
+ *   bitmap set|reset NAME OFFSET BYTES
+ *   bitmap merge NAME SOURCE [FILE]                 of another image
+ *   bitmap list                                     NAME GRANULARITY FLAG...
  */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "block/block.h"
+#include "block/dirty-bitmap.h"
 #include "block/snapshot.h"
 #include "util/units.h"
 
@@ -333,6 +339,93 @@ static int cmd_snapshot(char **arg, unsigned n)
     return aio_run_blocking(ctx, snapshot_entry, arg);
 }
 
+static int list_bitmaps(void)
+{
+    g_autoptr(GPtrArray) list = NULL;
+    int ret = blk_bitmap_list(blk, &list, &error);
+
+    for (guint i = 0; ret == 0 && i < list->len; i++) {
+        const BdrvBitmapInfo *info = g_ptr_array_index(list, i);
+
+        printf("%s %" G_GUINT64_FORMAT "%s%s\n", info->name,
+               info->granularity, info->enabled ? " auto" : "",
+               info->inconsistent ? " in-use" : "");
+    }
+    return ret;
+}
+
+static int dump_bitmap(const char *name)
+{
+    uint64_t offset = 0, bytes;
+    int ret;
+
+    for (;; offset += bytes) {
+        ret = blk_bitmap_next_dirty(blk, name, offset, &offset, &bytes,
+                                    &error);
+        if (ret < 0 || !bytes) {
+            return ret;
+        }
+        printf("%" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT "\n", offset,
+               bytes);
+    }
+}
+
+/* arg: NAME SOURCE [FILE] */
+static int merge_bitmap(char **arg, unsigned n)
+{
+    BlockBackend *src = NULL;
+    int ret = 0;
+
+    if (n > 2) {
+        ret = blk_open(ctx, arg[2], bdrv_options_new(), 0, &src, &error);
+    }
+    if (ret == 0) {
+        ret = blk_bitmap_merge(blk, arg[0], src ? src : blk, arg[1], &error);
+    }
+    (void)blk_close(src);
+    return ret;
+}
+
+static int cmd_bitmap(char **arg, unsigned n)
+{
+    static const struct {
+        const char *verb;
+        int (*fn)(BlockBackend *b, const char *name, GError **errp);
+    } simple[] = {
+        { "remove", blk_bitmap_remove }, { "clear", blk_bitmap_clear },
+        { "enable", blk_bitmap_enable }, { "disable", blk_bitmap_disable },
+    };
+
+    if (!strcmp(arg[0], "list")) {
+        return list_bitmaps();
+    }
+    for (size_t i = 0; n == 2 && i < G_N_ELEMENTS(simple); i++) {
+        if (!strcmp(arg[0], simple[i].verb)) {
+            return simple[i].fn(blk, arg[1], &error);
+        }
+    }
+    if (n == 2 && !strcmp(arg[0], "dump")) {
+        return dump_bitmap(arg[1]);
+    }
+    if (n > 2 && !strcmp(arg[0], "add")) {
+        return blk_bitmap_add(blk, arg[1], number(arg, 2),
+                              BDRV_BITMAP_PERSISTENT |
+                              (n > 3 ? BDRV_BITMAP_DISABLED : 0), &error);
+    }
+    if (n > 2 && !strcmp(arg[0], "merge")) {
+        return merge_bitmap(arg + 1, n - 1);
+    }
+    if (n == 4 && !strcmp(arg[0], "set")) {
+        return blk_bitmap_set(blk, arg[1], number(arg, 2), number(arg, 3),
+                              &error);
+    }
+    if (n == 4 && !strcmp(arg[0], "reset")) {
+        return blk_bitmap_reset(blk, arg[1], number(arg, 2), number(arg, 3),
+                                &error);
+    }
+    return -EINVAL;
+}
+
 static const struct {
     const char *name;
     unsigned args;      /* at least */
@@ -360,6 +453,7 @@ static const struct {
     { "empty", 0, true, cmd_empty },
     { "commit", 0, true, cmd_commit },
     { "snapshot", 2, true, cmd_snapshot },
+    { "bitmap", 1, true, cmd_bitmap },
 };
 
 static int run_line(const char *line)
