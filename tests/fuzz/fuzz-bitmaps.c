@@ -1,76 +1,89 @@
 /* SPDX-License-Identifier: MIT */
-/* Bitmaps: load, look into, merge, change, record writes, store at close. */
+/* The bitmap directory, tables and bits: read, change, store, read again. */
 #include "qcow2-fuzz.h"
 
 #include "block/dirty-bitmap.h"
 
-#define MAX_TRIED 4
+#define MAX_TRIED 6
 
-static void look(BlockBackend *blk, const char *name)
+/* Ask for contents. */
+static void look_at(BlockBackend *blk, const char *name)
 {
-    uint64_t offset = 0, bytes = 1;
+    uint64_t offset = 0, bytes = 0;
 
     (void)blk_bitmap_count(blk, name, &bytes, NULL);
-    for (unsigned i = 0; i < 20 && bytes; i++) {
+    for (unsigned i = 0; i < 20; i++) {
         if (blk_bitmap_next_dirty(blk, name, offset, &offset, &bytes,
-                                  NULL) < 0) {
-            break;
+                                  NULL) < 0 || !bytes) {
+            return;
         }
         offset += bytes;
     }
 }
 
+/* Something else for each bitmap. */
 static void change(BlockBackend *blk, const char *name, unsigned i)
 {
-    switch (i) {
+    switch (i % 6) {
     case 0:
-        (void)blk_bitmap_merge(blk, "fuzz", blk, name, NULL);
+        look_at(blk, name);
         break;
     case 1:
-        (void)blk_bitmap_clear(blk, name, NULL);
+        (void)blk_bitmap_reset(blk, name, 0, blk_getlength(blk), NULL);
         break;
     case 2:
+        (void)blk_bitmap_merge(blk, "fuzz", blk, name, NULL);
         (void)blk_bitmap_disable(blk, name, NULL);
         break;
-    default:
+    case 3:
         (void)blk_bitmap_remove(blk, name, NULL);
+        break;
+    case 4:
+        (void)blk_bitmap_set(blk, name, 4096, 512, NULL);
+        (void)blk_bitmap_enable(blk, name, NULL);
+        break;
+    default:
+        (void)blk_bitmap_clear(blk, name, NULL);
         break;
     }
 }
 
-static void use(BlockBackend *blk, bool write)
+static void visit(BlockBackend *blk,
+                  void (*fn)(BlockBackend *b, const char *name, unsigned i))
 {
-    g_autoptr(GPtrArray) list = NULL;
+    GPtrArray *list;
 
     if (blk_bitmap_list(blk, &list, NULL) < 0) {
         return;
     }
-    if (write) {
-        (void)blk_bitmap_add(blk, "fuzz", 512, BDRV_BITMAP_PERSISTENT, NULL);
-    }
     for (unsigned i = 0; i < MIN(list->len, MAX_TRIED); i++) {
-        BdrvBitmapInfo *info = g_ptr_array_index(list, i);
+        const BdrvBitmapInfo *info = g_ptr_array_index(list, i);
 
-        look(blk, info->name);
-        if (write) {
-            change(blk, info->name, i);
-        }
+        fn(blk, info->name, i);
     }
+    g_ptr_array_unref(list);
+}
+
+static void look(BlockBackend *blk, const char *name, unsigned i)
+{
+    look_at(blk, name);
 }
 
 void fuzz_image(void)
 {
-    for (unsigned write = 0; write < 2; write++) {
-        BlockBackend *blk = fuzz_open("l2-cache-entry-size=512",
-                                      write ? BDRV_O_RDWR : 0);
+    BlockBackend *blk = fuzz_open("l2-cache-entry-size=512", BDRV_O_RDWR);
 
-        if (!blk) {
-            continue;
-        }
-        use(blk, write);
-        if (write) {
-            fuzz_write_some(blk);
-        }
+    if (blk) {
+        (void)blk_bitmap_add(blk, "fuzz", 0, BDRV_BITMAP_PERSISTENT, NULL);
+        fuzz_write_some(blk);
+        visit(blk, change);
+        (void)blk_truncate(blk, blk_getlength(blk) / 1024 * 1024 + 2048,
+                           BDRV_PREALLOC_OFF, NULL);
+        (void)blk_close(blk);
+    }
+    blk = fuzz_open("", 0);
+    if (blk) {
+        visit(blk, look);
         (void)blk_close(blk);
     }
 }
