@@ -15,6 +15,7 @@
 #include "tests/unit/block/qcow2/qcow2_fixture.h"
 
 #include "model.h"
+#include "tests/support/qcow2_checker.h"
 #include "tests/support/record_driver.h"
 
 /* What a workload may do. */
@@ -29,8 +30,7 @@ enum {
     CRASH_COMMIT    = 1 << 7,   /* neither with snapshots nor with resizing */
     CRASH_EMPTY     = 1 << 8,
     CRASH_AMEND     = 1 << 9,
-    CRASH_REPAIR    = 1 << 10,
-    CRASH_RAW       = 1 << 12,  /* the second disk alone is the guest's disk */
+    CRASH_RAW       = 1 << 10,  /* the second disk alone is the guest's disk */
     CRASH_BITMAP    = 1 << 11,  /* neither applying snapshots nor resizing */
 };
 
@@ -62,6 +62,8 @@ typedef struct CrashCounts {
     unsigned leaky;
     unsigned dirty;
     unsigned checked;           /* by the driver's own check */
+    unsigned repaired;
+    unsigned rebuilt;           /* cut while all refcounts were made anew */
     unsigned bitmaps;           /* found consistent, and right */
     unsigned peer;              /* judged by qemu-img too */
 } CrashCounts;
@@ -81,7 +83,6 @@ typedef struct CrashWorld {
     bool recording;
     uint32_t gen;
     CrashModel *live;           /* while the workload runs */
-    CrashModel *start;          /* when recording began */
     CrashModel *model;          /* at the cut */
     guint next_event;
     CrashCounts *counts;
@@ -94,6 +95,10 @@ CrashWorld *crash_world_new(const CrashConfig *c, uint32_t seed,
 void crash_world_free(CrashWorld *w);
 void crash_prepare(CrashWorld *w);
 void crash_record(CrashWorld *w, unsigned nb_ops);
+/* The same around whatever @run does with w->blk. */
+void crash_record_around(CrashWorld *w, unsigned open_flags,
+                         void (*run)(CrashWorld *w, unsigned arg),
+                         unsigned arg);
 /* Instead of playing what was recorded: the disks and the model are at a crash
  * state of it, as the generator says, and can be recorded again. */
 void crash_wreck(CrashWorld *w);
@@ -125,8 +130,19 @@ enum {
     CRASH_LOOK_USE       = 1 << 1,
     CRASH_LOOK_PEER      = 1 << 2,
     CRASH_LOOK_CHECK     = 1 << 3,
+    CRASH_LOOK_REPAIR    = 1 << 4,
 };
 /* The crash state that the disks hold, against w->model. */
 void crash_judge(CrashWorld *w, unsigned look);
+/* Its parts. */
+void crash_check_bytes(CrashWorld *w, const char *what,
+                       Qcow2CheckResult *ret);
+void crash_judge_repair(CrashWorld *w);
+void crash_judge_guest(CrashWorld *w, unsigned look);
+void crash_close(CrashWorld *w);
+
+/* rebuild.c: repairs of damaged refcounts are cut. */
+void crash_try_rebuild(const CrashConfig *c, uint32_t seed,
+                       CrashCounts *counts);
 
 #endif

@@ -6,7 +6,6 @@
 #include "crash.h"
 
 #include "block/dirty-bitmap.h"
-#include "tests/support/qcow2_checker.h"
 
 #define OPEN_FLAGS (BDRV_O_RDWR | BDRV_O_UNMAP)
 
@@ -18,8 +17,8 @@ static bool is_dirty(const CrashWorld *w)
     return p[7] >= 3 && (p[79] & QCOW2_INC_DIRTY);
 }
 
-static void check_bytes(CrashWorld *w, const char *what,
-                        Qcow2CheckResult *ret)
+void crash_check_bytes(CrashWorld *w, const char *what,
+                       Qcow2CheckResult *ret)
 {
     if (qcow2_checker_run(w->disk[0]->mem, w->disk[0]->len, ret) < 0) {
         crash_fail(w, "%s: not a qcow2 image any more", what);
@@ -31,7 +30,7 @@ static void check_bytes(CrashWorld *w, const char *what,
     }
 }
 
-static void close_image(CrashWorld *w)
+void crash_close(CrashWorld *w)
 {
     int ret = blk_close(w->blk);
 
@@ -132,7 +131,7 @@ static void judge_raw(CrashWorld *w)
     }
 }
 
-static void judge_open(CrashWorld *w, unsigned look)
+void crash_judge_guest(CrashWorld *w, unsigned look)
 {
     unsigned n = image_sectors(w);
 
@@ -167,6 +166,26 @@ static void judge_check(CrashWorld *w, const Qcow2CheckResult *r)
                    r->leaks, r->copied);
     }
     w->counts->checked++;
+}
+
+/* Leaks and flags are gone afterwards, and nothing else is. */
+void crash_judge_repair(CrashWorld *w)
+{
+    BdrvCheckResult c;
+    Qcow2CheckResult r;
+    GError *error = NULL;
+
+    if (blk_check(w->blk, &c, BDRV_FIX_LEAKS | BDRV_FIX_ERRORS, NULL, NULL,
+                  &error) < 0) {
+        crash_fail(w, "repair: %s", error->message);
+    }
+    crash_check_bytes(w, "after repair", &r);
+    if (c.leaks || c.corruptions || c.check_errors || r.leaks || r.copied) {
+        crash_fail(w, "repair left %" PRIu64 " leaks and %" PRIu64
+                   " flags, and counts %" PRIu64 ", %" PRIu64 ", %" PRIu64,
+                   r.leaks, r.copied, c.leaks, c.corruptions, c.check_errors);
+    }
+    w->counts->repaired++;
 }
 
 /* A writer that does not know bitmaps was here, or a change of them was cut:
@@ -231,7 +250,7 @@ void crash_judge(CrashWorld *w, unsigned look)
     bool dirty = is_dirty(w), dropped = bitmaps_dropped(w);
     Qcow2CheckResult r;
 
-    check_bytes(w, "after the cut", &r);
+    crash_check_bytes(w, "after the cut", &r);
     w->counts->dirty += dirty;
     w->counts->leaky += r.leaks != 0;
     if (look & CRASH_LOOK_PEER) {
@@ -244,15 +263,18 @@ void crash_judge(CrashWorld *w, unsigned look)
     if ((look & CRASH_LOOK_CHECK) && !dirty) {
         judge_check(w, &r);
     }
+    if (look & CRASH_LOOK_REPAIR) {
+        crash_judge_repair(w);
+    }
     if (w->config->features & CRASH_BITMAP) {
         crash_judge_bitmap(w, dropped);
         /* It stands in the way of applying snapshots. */
         (void)blk_bitmap_remove(w->blk, CRASH_BITMAP_NAME, NULL);
     }
-    judge_open(w, look);
-    close_image(w);
+    crash_judge_guest(w, look);
+    crash_close(w);
     if (look || dirty) {
-        check_bytes(w, "after use", &r);
+        crash_check_bytes(w, "after use", &r);
     }
     if (is_dirty(w)) {
         crash_fail(w, "still dirty after use");

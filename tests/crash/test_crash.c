@@ -102,6 +102,7 @@ static void try_state(CrashWorld *w, unsigned k, unsigned nth)
     look |= n % 6 == 0 ? CRASH_LOOK_USE : 0;
     look |= n % LOOK_PEER_EVERY == 0 ? CRASH_LOOK_PEER : 0;
     look |= n % 7 == 0 ? CRASH_LOOK_CHECK : 0;
+    look |= n % 5 == 0 ? CRASH_LOOK_REPAIR : 0;
     record_build(w->log, mode, rand);
     crash_judge(w, look);
     crash_undo(w, m);
@@ -156,9 +157,11 @@ static void print_counts(void)
                       record_mode_name(i));
     }
     print_message("  %u with leaks, %u dirty, %u used again, %u snapshots "
-                  "looked at, %u bitmaps, %u checked by the driver, %u by qemu-img\n",
+                  "looked at, %u bitmaps, %u checked by the driver, %u "
+                  "repaired, %u judged by qemu-img\n",
                   counts.leaky, counts.dirty, counts.overwritten,
-                  counts.snapshots, counts.bitmaps, counts.checked, counts.peer);
+                  counts.snapshots, counts.bitmaps, counts.checked,
+                  counts.repaired, counts.peer);
 }
 
 static void replay(const char *text)
@@ -192,6 +195,19 @@ static void test_power_cut_anywhere_leaves_old_or_new(void **state)
     print_counts();
 }
 
+static void test_power_cut_during_repair_leaves_something_to_repair(
+    void **state)
+{
+    unsigned seed = env_number("FIRN_CRASH_SEED", 1);
+    unsigned goal = env_number("FIRN_CRASH_STATES", 10000) / 10;
+
+    for (unsigned i = 0; i == 0 || counts.rebuilt < goal; i++) {
+        crash_try_rebuild(&crash_configs[i % crash_nb_configs], seed + i,
+                          &counts);
+    }
+    print_message("crash: %u states of cut repairs\n", counts.rebuilt);
+}
+
 #define TEST(fn) \
     cmocka_unit_test_setup_teardown(fn, test_ctx_setup, test_ctx_teardown)
 
@@ -199,6 +215,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_power_cut_anywhere_leaves_old_or_new),
+        TEST(test_power_cut_during_repair_leaves_something_to_repair),
     };
 
     firn_test_begin();

@@ -49,7 +49,6 @@ CrashWorld *crash_world_new(const CrashConfig *c, uint32_t seed,
     w->ops = g_ptr_array_new_with_free_func(g_free);
     w->events = g_array_new(false, false, sizeof(CrashEvent));
     w->live = g_new(CrashModel, 1);
-    w->start = g_new(CrashModel, 1);
     w->model = g_new(CrashModel, 1);
     snprintf(w->where, sizeof(w->where), "FIRN_CRASH_REPLAY=%s:%u", c->name,
              seed);
@@ -68,7 +67,6 @@ void crash_world_free(CrashWorld *w)
     g_array_unref(w->events);
     g_rand_free(w->rand);
     g_free(w->live);
-    g_free(w->start);
     g_free(w->model);
     g_free(w);
 }
@@ -517,11 +515,11 @@ static void do_maintenance(CrashWorld *w)
         { CRASH_COMMIT, OP_COMMIT },
         { CRASH_EMPTY, OP_MAKE_EMPTY },
         { CRASH_AMEND, OP_AMEND },
-        { CRASH_REPAIR, OP_REPAIR },
+        { ~0u, OP_REPAIR },
     };
     unsigned i = pick(w, 0, G_N_ELEMENTS(kinds));
 
-    if (w->config->features & kinds[i].feature) {
+    if (kinds[i].feature == ~0u || (w->config->features & kinds[i].feature)) {
         CrashOp *op = op_new(w, kinds[i].type);
 
         op->snap = pick(w, 0, G_N_ELEMENTS(amendments));
@@ -675,16 +673,17 @@ void crash_wreck(CrashWorld *w)
     w->next_event = 0;
 }
 
-void crash_record(CrashWorld *w, unsigned nb_ops)
+void crash_record_around(CrashWorld *w, unsigned open_flags,
+                         void (*run_all)(CrashWorld *w, unsigned arg),
+                         unsigned arg)
 {
     CrashOp *close = op_new(w, OP_REOPEN);
 
-    *w->start = *w->live;
     *w->model = *w->live;
     w->log = record_start(w->disk, w->nb_disks);
     w->recording = true;
-    w->blk = crash_open(w, OPEN_FLAGS);
-    steps(w, nb_ops);
+    w->blk = crash_open(w, open_flags);
+    run_all(w, arg);
     event(w, close, false);
     close->ret = blk_close(w->blk);
     event(w, close, true);
@@ -697,4 +696,9 @@ void crash_record(CrashWorld *w, unsigned nb_ops)
 
         w->counts->requests[e->type]++;
     }
+}
+
+void crash_record(CrashWorld *w, unsigned nb_ops)
+{
+    crash_record_around(w, OPEN_FLAGS, steps, nb_ops);
 }
