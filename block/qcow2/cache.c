@@ -271,7 +271,7 @@ static Qcow2CacheEntry *oldest_idle(Qcow2State *s, Qcow2Cache *c)
 static int coroutine_fn make_clean(Qcow2State *s, Qcow2Cache *c)
     REQUIRES(s->lock)
 {
-    int ret = c->kind == QCOW2_CACHE_L2 ? qcow2_barrier(s) : 0; /* R1, R2 */
+    int ret = c->kind == QCOW2_CACHE_L2 ? qcow2_map_barrier(s) : 0; /* R1, R2 */
 
     return ret < 0 ? ret : qcow2_cache_write(s, c);
 }

@@ -287,19 +287,28 @@ static int take_overlap(Qcow2State *s, BdrvOptions *o, GError **errp)
                      "cached, not '%s'", v);
 }
 
+static int take_lazy(Qcow2State *s, BdrvOptions *o, GError **errp)
+{
+    bool given = s->hdr.compatible_features & QCOW2_COM_LAZY, lazy;
+    int ret = bdrv_options_take_bool(o, "lazy-refcounts", given, &lazy, errp);
+
+    if (ret == 0 && lazy && s->hdr.version < 3) {
+        ret = set_error(errp, -EINVAL,
+                        "lazy-refcounts needs a version 3 image");
+    }
+    /* A check works on refcounts that are on disk. */
+    s->lazy_refcounts = ret == 0 && lazy && !s->damaged_ok;
+    return ret;
+}
+
 static int take_options(Qcow2State *s, BdrvOptions *o, GError **errp)
 {
     bool unmap = s->bs->open_flags & BDRV_O_UNMAP;
-    bool lazy;
     int ret;
 
     ret = take_cache_options(s, o, errp);
     ret = ret < 0 ? ret : take_overlap(s, o, errp);
-    ret = ret < 0 ? ret : bdrv_options_take_bool(o, "lazy-refcounts", false,
-                                                 &lazy, errp);
-    if (ret == 0 && lazy) {
-        ret = set_error(errp, -ENOTSUP, "lazy-refcounts is not supported");
-    }
+    ret = ret < 0 ? ret : take_lazy(s, o, errp);
     ret = ret < 0 ? ret : bdrv_options_take_bool(o, "pass-discard-request",
                                                  unmap, &s->punch_request,
                                                  errp);
@@ -544,7 +553,9 @@ int coroutine_fn qcow2_co_close(BlockDriverState *bs)
 
         co_mutex_lock(&s->lock);
         ret = qcow2_bitmaps_store(s);
-        ret2 = s->corrupt ? 0 : qcow2_sync_metadata(s);
+        /* Who repairs says itself whether the image is clean now. */
+        ret2 = s->corrupt ? 0 : s->damaged_ok ? qcow2_sync_metadata(s)
+                                              : qcow2_mark_clean(s);
         ret = ret < 0 ? ret : ret2;
         co_mutex_unlock(&s->lock);
     }

@@ -241,6 +241,7 @@ struct Qcow2State {
     bool punch_snapshot;
     bool punch_other;
     bool discard_no_unref;
+    bool lazy_refcounts;
     bool overlap_constant;      /* overlap-check */
     bool overlap_cached;
     Qcow2Extensions ext;
@@ -441,6 +442,11 @@ int coroutine_fn qcow2_header_rewrite(Qcow2State *s) REQUIRES(s->lock);
 int coroutine_fn qcow2_write_refcounts(Qcow2State *s) REQUIRES(s->lock);
 /* R1, R2: make data and refcounts durable if the map waits for that. */
 int coroutine_fn qcow2_barrier(Qcow2State *s) REQUIRES(s->lock);
+/* The same where only the map follows: with lazy refcounts the dirty bit
+ * stands for them. */
+int coroutine_fn qcow2_map_barrier(Qcow2State *s) REQUIRES(s->lock);
+/* Are refcounts on disk allowed to be too low? */
+bool qcow2_may_lag(const Qcow2State *s) REQUIRES(s->lock);
 /* Write refcounts | L2, L1. */
 int coroutine_fn qcow2_write_map(Qcow2State *s) REQUIRES(s->lock);
 /* All metadata; applies s->frees once their removal is durable. */
@@ -449,9 +455,13 @@ int coroutine_fn qcow2_flush_metadata(Qcow2State *s)
 /* Flush when too much waits to be freed; an error stays for the next one. */
 void coroutine_fn qcow2_relieve(Qcow2State *s)
     REQUIRES(s->lock) DROPS(s->lock);
-/* As qcow2_flush_metadata(), but when it returns 0 all is durable and nothing
- * waits. */
+/* As qcow2_flush_metadata(), but when it returns 0 all is durable, lazy
+ * refcounts too, and nothing waits. */
 int coroutine_fn qcow2_sync_metadata(Qcow2State *s)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* Make all durable and clear the dirty bit: at close, and when lazy refcounts
+ * are switched off. */
+int coroutine_fn qcow2_mark_clean(Qcow2State *s)
     REQUIRES(s->lock) DROPS(s->lock);
 
 /* ---- overlap.c ---- */

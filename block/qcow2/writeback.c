@@ -14,6 +14,13 @@
  *       L2 tables are written as zeroes (or copies) when they are made, so the
  *       same barrier makes them durable before L1 points at them;
  *  (R3) s->frees is applied behind the last flush, qcow2_flush_metadata().
+ *
+ * Lazy refcounts: instead of the refcounts the dirty bit is made durable, once,
+ * before the map uses new clusters. From then on refcounts stay in the cache,
+ * unless it has to evict them; a flush of the guest writes none. They catch up
+ * when all is to be durable: at close, before snapshots, for a check. Whoever
+ * finds the bit set at open counts everything anew (open.c). Therefore only
+ * qcow2_mark_clean() may clear it.
  */
 #include "qcow2_int.h"
 
@@ -254,6 +261,34 @@ int coroutine_fn qcow2_barrier(Qcow2State *s)
     return 0;
 }
 
+bool qcow2_may_lag(const Qcow2State *s)
+{
+    return s->lazy_refcounts &&
+           (s->hdr.incompatible_features & QCOW2_INC_DIRTY);
+}
+
+int coroutine_fn qcow2_map_barrier(Qcow2State *s)
+{
+    Qcow2Header h = s->hdr;
+    int ret = 0;
+
+    if (!s->need_barrier || !s->lazy_refcounts) {
+        return qcow2_barrier(s);
+    }
+    if (!qcow2_may_lag(s)) {
+        h.incompatible_features |= QCOW2_INC_DIRTY;
+        ret = qcow2_header_update(s, &h);
+    }
+    if (ret == 0 && s->data_file != s->bs->file) {
+        ret = bdrv_co_flush(s->data_file->bs); /* R2 */
+    }
+    ret = ret < 0 ? ret : bdrv_co_flush(s->bs->file->bs); /* R2, R4 */
+    if (ret == 0) {
+        s->need_barrier = false;
+    }
+    return ret;
+}
+
 int coroutine_fn qcow2_write_map(Qcow2State *s)
 {
     int ret;
@@ -265,7 +300,7 @@ int coroutine_fn qcow2_write_map(Qcow2State *s)
     if (!qcow2_cache_is_dirty(s->l2_cache) && !qcow2_table_is_dirty(&s->l1)) {
         return 0;
     }
-    ret = qcow2_barrier(s);
+    ret = qcow2_map_barrier(s);
     if (ret < 0) {
         return ret;
     }
@@ -277,7 +312,9 @@ int coroutine_fn qcow2_write_map(Qcow2State *s)
                              BLKDBG_L1_UPDATE);
 }
 
-int coroutine_fn qcow2_flush_metadata(Qcow2State *s)
+/* All but refcounts; what waits is freed. */
+static int coroutine_fn flush_map(Qcow2State *s)
+    REQUIRES(s->lock) DROPS(s->lock)
 {
     int ret;
 
@@ -294,11 +331,15 @@ int coroutine_fn qcow2_flush_metadata(Qcow2State *s)
             return ret;
         }
         ret = qcow2_apply_frees(s);
-        if (ret < 0) {
-            return ret;
-        }
     }
-    return qcow2_write_refcounts(s);
+    return ret;
+}
+
+int coroutine_fn qcow2_flush_metadata(Qcow2State *s)
+{
+    int ret = flush_map(s);
+
+    return ret < 0 || qcow2_may_lag(s) ? ret : qcow2_write_refcounts(s);
 }
 
 void coroutine_fn qcow2_relieve(Qcow2State *s)
@@ -313,8 +354,21 @@ int coroutine_fn qcow2_sync_metadata(Qcow2State *s)
     int ret;
 
     do {
-        ret = qcow2_flush_metadata(s);
+        ret = flush_map(s);
+        ret = ret < 0 ? ret : qcow2_write_refcounts(s);
         ret = ret < 0 ? ret : bdrv_co_flush(s->bs->file->bs);
     } while (ret == 0 && s->frees->len);
+    return ret;
+}
+
+int coroutine_fn qcow2_mark_clean(Qcow2State *s)
+{
+    int ret = qcow2_sync_metadata(s);
+    Qcow2Header h = s->hdr;
+
+    if (ret == 0 && (h.incompatible_features & QCOW2_INC_DIRTY)) {
+        h.incompatible_features &= ~QCOW2_INC_DIRTY;
+        ret = qcow2_header_update(s, &h);
+    }
     return ret;
 }

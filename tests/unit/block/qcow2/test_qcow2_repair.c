@@ -250,7 +250,36 @@ static void test_every_damage_is_mended(void **state)
 
 /* ---- power cuts ---- */
 
-static void try_cut(const Case *c, uint64_t n, bool lose, bool *ret_more)
+/* What the disk kept of the writes since the last flush. */
+enum { KEPT, LOST, RANDOM, MODES = RANDOM + 6 };
+
+#define CHANGES (FAKE_WRITE | FAKE_ZERO | FAKE_FLUSH)
+
+/* Nothing succeeds any more after @n writes and flushes. */
+static void cut_power_after(FakeDisk *d, uint64_t n)
+{
+    fake_log_clear(d);
+    fake_fail_nth(d, CHANGES, n + 1, EIO, true);
+}
+
+/* Returns whether it was cut at all. */
+static bool power_on(FakeDisk *d, uint64_t n, int mode)
+{
+    bool was_cut = fake_count(d, CHANGES) > n;
+
+    fake_fail_nth(d, CHANGES, 0, EIO, false);
+    if (mode < RANDOM) {
+        fake_power_on(d, mode == LOST);
+    } else {
+        GRand *rand = g_rand_new_with_seed(n * MODES + mode);
+
+        fake_crash(d, rand);
+        g_rand_free(rand);
+    }
+    return was_cut;
+}
+
+static void try_cut(const Case *c, uint64_t n, int mode, bool *ret_more)
 {
     FakeDisk *d = new_image();
     BdrvCheckResult end;
@@ -260,21 +289,19 @@ static void try_cut(const Case *c, uint64_t n, bool lose, bool *ret_more)
     c->damage(d);
     (void)check_ok(0);
     before = serious;
-    fake_cut_power_after(d, n);
+    cut_power_after(d, n);
     (void)check_image(FIX_ALL, &ret);
-    *ret_more = d->powered_off;
-    fake_power_on(d, lose);
+    *ret_more = power_on(d, n, mode);
     (void)check_ok(0);
     if (serious > before) {
-        fail_msg("%s, cut after %u writes%s: %u corruptions became %u",
-                 c->name, (unsigned)n, lose ? ", unflushed lost" : "",
-                 before, serious);
+        fail_msg("%s, cut after %u writes, mode %d: %u corruptions became "
+                 "%u", c->name, (unsigned)n, mode, before, serious);
     }
     assert_true(data_is_there() || c->other_data);
     end = check_ok(FIX_ALL);
     if (end.corruptions || end.leaks) {
-        fail_msg("%s, cut after %u writes%s: not mended by the next repair",
-                 c->name, (unsigned)n, lose ? ", unflushed lost" : "");
+        fail_msg("%s, cut after %u writes, mode %d: not mended by the next "
+                 "repair", c->name, (unsigned)n, mode);
     }
     assert_true(data_is_there() || c->other_data);
     fake_disk_free(d);
@@ -283,11 +310,11 @@ static void try_cut(const Case *c, uint64_t n, bool lose, bool *ret_more)
 static void test_power_cut_at_every_write_of_a_repair(void **state)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
-        for (int lose = 0; lose < 2; lose++) {
+        for (int mode = 0; mode < MODES; mode++) {
             bool more = true;
 
             for (uint64_t n = 0; more; n++) {
-                try_cut(&cases[i], n, lose, &more);
+                try_cut(&cases[i], n, mode, &more);
             }
         }
     }
