@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "block/block_int.h"
+#include "block/dirty-bitmap_int.h"
 
 int bdrv_prealloc_parse(const char *text, BdrvPrealloc *ret, GError **errp)
 {
@@ -105,7 +106,10 @@ int coroutine_fn blk_co_make_empty(BlockBackend *blk, GError **errp)
     int ret;
 
     ret = check_node(bs, bs->drv->co_make_empty, "be made empty", errp);
-    ret = ret < 0 ? ret : bs->drv->co_make_empty(bs, errp);
+    if (ret == 0) {
+        ret = bs->drv->co_make_empty(bs, errp);
+        bdrv_bitmaps_track(bs, 0, bs->total_bytes);
+    }
     end(blk);
     return ret;
 }

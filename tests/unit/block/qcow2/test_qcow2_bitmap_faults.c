@@ -10,6 +10,7 @@
 #include "bitmap_fixture.h"
 
 #define SECTORS 256     /* of the disk */
+#define MODES   20      /* of a power cut */
 
 typedef struct Config {
     const char *create;
@@ -175,7 +176,7 @@ static void cut(const char *base, const Config *c, unsigned after,
     if (mode < 2) {
         fake_power_on(d, mode == 1);
     } else {
-        GRand *rand = g_rand_new_with_seed(after * 10 + mode);
+        GRand *rand = g_rand_new_with_seed(after * MODES + mode);
 
         fake_crash(d, rand);
         g_rand_free(rand);
@@ -186,6 +187,8 @@ static void cut(const char *base, const Config *c, unsigned after,
 
 static void test_power_cut_leaves_whole_or_distrusted_bitmaps(void **state)
 {
+    unsigned states = 0;
+
     for (size_t k = 0; k < G_N_ELEMENTS(configs); k++) {
         g_autofree char *base = test_path("base.qcow2");
         unsigned n;
@@ -193,11 +196,12 @@ static void test_power_cut_leaves_whole_or_distrusted_bitmaps(void **state)
         make_base(base, &configs[k]);
         n = count_requests(base, FAKE_WRITE | FAKE_ZERO);
         for (unsigned i = 0; i < n; i++) {
-            for (unsigned mode = 0; mode < 8; mode++) {
+            for (unsigned mode = 0; mode < MODES; mode++, states++) {
                 cut(base, &configs[k], i, mode);
             }
         }
     }
+    print_message("%u states after a power cut\n", states);
 }
 
 static void test_failing_request_leaves_whole_or_distrusted_bitmaps(
