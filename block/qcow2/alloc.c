@@ -48,6 +48,7 @@ static uint64_t kind_run(Qcow2State *s, Qcow2Write *w, const uint8_t *slice,
     w->kind = kind_of(s, first, qcow2_subcluster_mask(s, start,
                                                 w->guest_offset, end));
     w->host_offset = first.desc & QCOW2_OFFSET_MASK;
+    w->first = w->last = first;
     for (; n < max; n++) {
         Qcow2Entry e = qcow2_entry_get(s, slice, index + n);
         uint64_t cluster = start + (n << s->cluster_bits);
@@ -59,6 +60,7 @@ static uint64_t kind_run(Qcow2State *s, Qcow2Write *w, const uint8_t *slice,
             qcow2_entry_fault(s, e, cluster)) {
             break;
         }
+        w->last = e;
     }
     return n;
 }
@@ -72,7 +74,6 @@ static int coroutine_fn write_look_up(Qcow2State *s, Qcow2Write *w)
     uint64_t n = MIN(DIV_ROUND_UP(w->guest_offset - start + bytes,
                                   s->cluster_size),
                      qcow2_slice_left(s, start));
-    Qcow2Entry first = { 0 };
     Qcow2CacheEntry *e;
     unsigned index;
     int ret;
@@ -82,14 +83,14 @@ static int coroutine_fn write_look_up(Qcow2State *s, Qcow2Write *w)
         return ret;
     }
     w->kind = QCOW2_WRITE_NEW;
+    w->first = w->last = (Qcow2Entry) { 0 };
     if (e) {
-        first = qcow2_entry_get(s, e->data, index);
         n = kind_run(s, w, e->data, index, start, n);
         qcow2_cache_put(s, s->l2_cache, e);
     }
     w->bytes = MIN(w->bytes, start + (n << s->cluster_bits) -
                              w->guest_offset);
-    return qcow2_check_entry(s, first, start);
+    return qcow2_check_entry(s, w->first, start);
 }
 
 /* Look up, wait for others, and enter s->in_flight. */
@@ -177,7 +178,7 @@ static int coroutine_fn write_place(Qcow2State *s, Qcow2Write *w)
         ret = write_allocate(s, w);
     }
     if (ret == 0 && link) {
-        ret = qcow2_cow_plan(s, w);
+        qcow2_cow_plan(s, w);
     }
     if (PLANTED(S1_LINK_UNLOCKED) && ret == 0 && link) {
         ret = link_prepare(s, w);

@@ -66,46 +66,45 @@ static uint64_t cow_end(const Qcow2State *s, const Qcow2Write *w,
     return cluster + ((uint64_t)(sc + 1) << s->subcluster_bits);
 }
 
-static int coroutine_fn get_entry(Qcow2State *s, uint64_t guest_offset,
-                                  Qcow2Entry *ret)
-    REQUIRES(s->lock) DROPS(s->lock)
+/* Did the guest see only zeroes in [@lo, @hi) of @cluster, whose entry was
+ * @e? */
+static bool was_zero(const Qcow2State *s, Qcow2Entry e, uint64_t cluster,
+                     uint64_t lo, uint64_t hi)
 {
-    Qcow2CacheEntry *e;
-    unsigned index;
-    int r = qcow2_get_slice(s, &s->l1, guest_offset, &e, &index);
+    uint32_t mask = qcow2_subcluster_mask(s, cluster, lo, hi);
+    uint32_t data = e.bitmap, zero = e.bitmap >> 32;
 
-    if (r < 0) {
-        return r;
+    if (e.desc & QCOW2_COMPRESSED) {
+        return false;
     }
-    assert(e); /* qcow2_ensure_l2() made it */
-    *ret = qcow2_entry_get(s, e->data, index);
-    qcow2_cache_put(s, s->l2_cache, e);
-    return 0;
+    if (!qcow2_has_subclusters(s)) {
+        zero = e.desc & QCOW2_ZERO;
+        data = !zero && qcow2_entry_has_host(s, e);
+    }
+    return !(data & mask) && ((zero & mask) == mask ||
+                              lo >= qcow2_backing_end(s));
 }
 
-int coroutine_fn qcow2_cow_plan(Qcow2State *s, Qcow2Write *w)
+/*
+ * A range that was cut short ends with its last cluster, and then w->last,
+ * which is not the entry of that one, is not needed.
+ */
+void qcow2_cow_plan(Qcow2State *s, Qcow2Write *w)
 {
     uint64_t end = w->guest_offset + w->bytes;
     uint64_t last = w->range.end - s->cluster_size;
-    Qcow2Entry e;
-    int ret = 0;
 
     w->cow_start = w->range.start;
     w->cow_end = w->range.end;
     if (w->guest_offset > w->range.start) {
-        ret = get_entry(s, w->range.start, &e);
-        w->cow_start = ret < 0 ? w->range.start : cow_start(s, w, e);
-        ret = ret < 0 ? ret : qcow2_reads_zero(s, w->cow_start,
-                                               w->guest_offset,
-                                               &w->head_zero);
+        w->cow_start = cow_start(s, w, w->first);
+        w->head_zero = was_zero(s, w->first, w->range.start, w->cow_start,
+                                w->guest_offset);
     }
-    if (ret == 0 && end < w->range.end) {
-        ret = get_entry(s, last, &e);
-        w->cow_end = ret < 0 ? w->range.end : cow_end(s, w, last, e);
-        ret = ret < 0 ? ret : qcow2_reads_zero(s, end, w->cow_end,
-                                               &w->tail_zero);
+    if (end < w->range.end) {
+        w->cow_end = cow_end(s, w, last, w->last);
+        w->tail_zero = was_zero(s, w->last, last, end, w->cow_end);
     }
-    return ret;
 }
 
 /* ---- data ---- */

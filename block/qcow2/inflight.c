@@ -28,6 +28,9 @@
 Qcow2InFlight *qcow2_in_flight_clip(Qcow2State *s, uint64_t start,
                                     uint64_t *end, bool exclusive)
 {
+    if (!exclusive && !s->in_flight_exclusive) {
+        return NULL; /* the common case of many readers */
+    }
     for (GList *l = s->in_flight.head; l; l = l->next) {
         Qcow2InFlight *r = l->data;
 
@@ -51,11 +54,13 @@ void qcow2_in_flight_add(Qcow2State *s, Qcow2InFlight *r, uint64_t start,
     r->link.data = r;
     co_queue_init(&r->waiters);
     g_queue_push_tail_link(&s->in_flight, &r->link);
+    s->in_flight_exclusive += exclusive;
 }
 
 void qcow2_in_flight_remove(Qcow2State *s, Qcow2InFlight *r)
 {
     g_queue_unlink(&s->in_flight, &r->link);
+    s->in_flight_exclusive -= r->exclusive;
     co_queue_restart_all(&r->waiters);
 }
 

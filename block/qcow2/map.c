@@ -104,13 +104,6 @@ int coroutine_fn qcow2_map(Qcow2State *s, const Qcow2Table *l1,
     return 0;
 }
 
-/* End of what a backing file shows through this layer. */
-static uint64_t backing_end(const Qcow2State *s)
-{
-    return s->bs->backing ? MIN(s->hdr.size,
-                                s->bs->backing->bs->total_bytes) : 0;
-}
-
 int coroutine_fn qcow2_reads_zero(Qcow2State *s, uint64_t start, uint64_t end,
                                   bool *ret)
 {
@@ -125,7 +118,7 @@ int coroutine_fn qcow2_reads_zero(Qcow2State *s, uint64_t start, uint64_t end,
         *ret = m.type == QCOW2_CLUSTER_ZERO_PLAIN ||
                m.type == QCOW2_CLUSTER_ZERO_ALLOC ||
                (m.type == QCOW2_CLUSTER_UNALLOCATED &&
-                start >= backing_end(s));
+                start >= qcow2_backing_end(s));
         start += m.bytes;
     }
     return 0;

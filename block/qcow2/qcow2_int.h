@@ -281,6 +281,7 @@ struct Qcow2State {
     CoQueue packing_queue;
 
     GQueue in_flight;           /* Qcow2InFlight.link, oldest first */
+    unsigned in_flight_exclusive; /* how many of them are */
 
     uint8_t *filter;            /* overlap.c */
     unsigned filter_bits;
@@ -333,6 +334,13 @@ static inline bool qcow2_data_file_is_raw(const Qcow2State *s)
 {
     return qcow2_has_data_file(s) &&
            (s->hdr.autoclear_features & QCOW2_AUT_RAW);
+}
+
+/* End of what a backing file shows through this layer. */
+static inline uint64_t qcow2_backing_end(const Qcow2State *s)
+{
+    return s->bs->backing ? MIN(s->hdr.size,
+                                s->bs->backing->bs->total_bytes) : 0;
 }
 
 /* Guest bytes behind one L1 entry. */
@@ -903,6 +911,8 @@ typedef struct Qcow2Write {
     uint64_t bytes;
     QEMUIOVector *qiov;     /* its data is at qiov_offset */
     size_t qiov_offset;
+    Qcow2Entry first;       /* of the range, as looked up */
+    Qcow2Entry last;
     uint64_t host_offset;   /* of range.start */
     uint64_t cow_start;     /* guest offsets: what becomes data */
     uint64_t cow_end;
@@ -913,8 +923,7 @@ typedef struct Qcow2Write {
 } Qcow2Write;
 
 /* Decide on cow_start, cow_end and what is zero; not for IN_PLACE. */
-int coroutine_fn qcow2_cow_plan(Qcow2State *s, Qcow2Write *w)
-    REQUIRES(s->lock) DROPS(s->lock);
+void qcow2_cow_plan(Qcow2State *s, Qcow2Write *w) REQUIRES(s->lock);
 /* The data step. */
 int coroutine_fn qcow2_cow_write(Qcow2State *s, Qcow2Write *w)
     EXCLUDES(s->lock);
