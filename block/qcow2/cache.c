@@ -35,6 +35,7 @@ struct Qcow2Cache {
     GQueue lru;              /* most recently used first */
     GQueue dirty;            /* Qcow2CacheEntry.dirty_link, any order */
     CoQueue room;            /* until an entry can be evicted */
+    unsigned turn;           /* calls of qcow2_cache_clean() */
 };
 
 Qcow2Cache *qcow2_cache_new(Qcow2CacheKind kind, unsigned nb_entries,
@@ -117,8 +118,37 @@ static void unpin(Qcow2Cache *c, Qcow2CacheEntry *e)
 
 static void touch(Qcow2Cache *c, Qcow2CacheEntry *e)
 {
+    e->used = c->turn;
     g_queue_unlink(&c->lru, &e->lru);
     g_queue_push_head_link(&c->lru, &e->lru);
+}
+
+unsigned qcow2_cache_capacity(const Qcow2Cache *c)
+{
+    return c->nb_entries;
+}
+
+size_t qcow2_cache_bytes(const Qcow2Cache *c)
+{
+    size_t bytes = 0;
+
+    for (unsigned i = 0; i < c->nb_entries; i++) {
+        bytes += c->entries[i].data ? c->entry_size : 0;
+    }
+    return bytes;
+}
+
+void qcow2_cache_clean(Qcow2State *s, Qcow2Cache *c)
+{
+    for (unsigned i = 0; i < c->nb_entries; i++) {
+        Qcow2CacheEntry *e = &c->entries[i];
+
+        if (!e->pins && !e->loading && !e->dirty && e->used != c->turn) {
+            forget(c, e);
+            g_clear_pointer(&e->data, free);
+        }
+    }
+    c->turn++;
 }
 
 void qcow2_cache_foreach(Qcow2State *s, Qcow2Cache *c,

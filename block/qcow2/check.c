@@ -305,6 +305,10 @@ int coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *ret,
     Qcow2State *s = bs->opaque;
     int r = 0;
 
+    if (s->shows_snapshot) {
+        return set_error(errp, -ENOTSUP, "an image is checked, not one of "
+                         "its snapshots");
+    }
     co_rwlock_wrlock(&s->map_lock);
     co_mutex_lock(&s->lock);
     if (fix && s->corrupt) {

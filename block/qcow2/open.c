@@ -11,11 +11,6 @@
  */
 #include "qcow2_int.h"
 
-#define L2_CACHE_MAX     (32u * 1024 * 1024)
-#define L2_CACHE_ENTRIES 16 /* at least, unless a size was asked for */
-#define CACHE_MIN_L2     2
-#define CACHE_MIN_REF    4
-
 static bool wants_write(const Qcow2State *s)
 {
     return !s->bs->read_only;
@@ -180,92 +175,6 @@ static void set_geometry(Qcow2State *s)
 
 /* ---- options ---- */
 
-typedef struct CacheSizes {
-    uint64_t l2, ref, total, entry, need;
-} CacheSizes;
-
-static int split_total(const Qcow2State *s, CacheSizes *c, GError **errp)
-{
-    uint64_t min_ref = CACHE_MIN_REF * s->cluster_size;
-
-    if (c->l2 && c->ref) {
-        return set_error(errp, -EINVAL, "cache-size, l2-cache-size and "
-                         "refcount-cache-size cannot all be set");
-    }
-    if (c->l2 > c->total || c->ref > c->total) {
-        return set_error(errp, -EINVAL, "%s is larger than cache-size",
-                         c->l2 > c->total ? "l2-cache-size"
-                                          : "refcount-cache-size");
-    }
-    if (c->l2) {
-        c->ref = c->total - c->l2;
-    } else if (c->ref) {
-        c->l2 = c->total - c->ref;
-    } else if (c->total >= c->need + min_ref) {
-        c->l2 = c->need;
-        c->ref = c->total - c->need;
-    } else {
-        c->ref = MIN(c->total, min_ref);
-        c->l2 = c->total - c->ref;
-    }
-    return 0;
-}
-
-static int make_caches(Qcow2State *s, const CacheSizes *c, bool l2_given)
-{
-    uint64_t nb_l2 = c->l2 / c->entry, nb_ref = c->ref / s->cluster_size;
-    uint64_t max_ref = QCOW2_MAX_REFTABLE / 8;
-
-    nb_l2 = MAX(nb_l2, l2_given ? CACHE_MIN_L2 : L2_CACHE_ENTRIES);
-    nb_l2 = MIN(nb_l2, c->need / c->entry + 1024); /* more is never used */
-    nb_ref = MIN(MAX(nb_ref, CACHE_MIN_REF), max_ref);
-    s->l2_slice_bits = g_bit_storage(c->entry) - 1 - s->l2_entry_bits;
-    s->l2_cache = qcow2_cache_new(QCOW2_CACHE_L2, nb_l2, c->entry);
-    s->refblock_cache = qcow2_cache_new(QCOW2_CACHE_REFBLOCK, nb_ref,
-                                        s->cluster_size);
-    return 0;
-}
-
-static int take_cache_options(Qcow2State *s, BdrvOptions *o, GError **errp)
-{
-    CacheSizes c = { 0 };
-    bool given;
-    uint64_t interval;
-    int ret;
-
-    c.need = ROUND_UP(DIV_ROUND_UP(s->hdr.size, s->cluster_size)
-                      << s->l2_entry_bits, s->cluster_size);
-    ret = bdrv_options_take_size(o, "cache-size", 0, &c.total, errp);
-    ret = ret < 0 ? ret : bdrv_options_take_size(o, "l2-cache-size", 0,
-                                                 &c.l2, errp);
-    ret = ret < 0 ? ret : bdrv_options_take_size(o, "refcount-cache-size", 0,
-                                                 &c.ref, errp);
-    ret = ret < 0 ? ret : bdrv_options_take_size(o, "l2-cache-entry-size", 0,
-                                                 &c.entry, errp);
-    /* Entries are dropped when others need the room; no timer. */
-    ret = ret < 0 ? ret : bdrv_options_take_u64(o, "cache-clean-interval", 0,
-                                                &interval, errp);
-    given = c.total || c.l2;
-    if (ret == 0 && c.total) {
-        ret = split_total(s, &c, errp);
-    }
-    if (ret < 0) {
-        return ret;
-    }
-    c.l2 = given ? c.l2 : MIN(L2_CACHE_MAX, c.need);
-    c.ref = c.ref ? c.ref : CACHE_MIN_REF * s->cluster_size;
-    if (!c.entry) {
-        c.entry = c.l2 < c.need ? MIN(s->cluster_size, 4096)
-                                : s->cluster_size;
-    }
-    if (c.entry < 512 || c.entry > s->cluster_size ||
-        (c.entry & (c.entry - 1))) {
-        return set_error(errp, -EINVAL, "l2-cache-entry-size must be a power "
-                         "of two from 512 to the cluster size");
-    }
-    return make_caches(s, &c, given);
-}
-
 static int take_overlap(Qcow2State *s, BdrvOptions *o, GError **errp)
 {
     g_autofree char *v = bdrv_options_take(o, "overlap-check");
@@ -306,7 +215,7 @@ static int take_options(Qcow2State *s, BdrvOptions *o, GError **errp)
     bool unmap = s->bs->open_flags & BDRV_O_UNMAP;
     int ret;
 
-    ret = take_cache_options(s, o, errp);
+    ret = qcow2_caches_open(s, o, errp);
     ret = ret < 0 ? ret : take_overlap(s, o, errp);
     ret = ret < 0 ? ret : take_lazy(s, o, errp);
     ret = ret < 0 ? ret : bdrv_options_take_bool(o, "pass-discard-request",
@@ -478,16 +387,16 @@ static int coroutine_fn open_backing(Qcow2State *s, BdrvOptions *options,
 
 /* ---- open, close ---- */
 
-static void free_state(Qcow2State *s)
+static void coroutine_fn free_state(Qcow2State *s)
 {
-    qcow2_cache_free(s->l2_cache);
-    qcow2_cache_free(s->refblock_cache);
+    qcow2_caches_close(s);
     qcow2_decoded_free(s->decoded);
     qcow2_crypto_free(s->crypto);
     qcow2_table_cleanup(&s->l1);
     qcow2_table_cleanup(&s->reftable);
     qcow2_vmstate_view_reset(s);
     qcow2_extensions_cleanup(&s->ext);
+    qcow2_snapindex_reset(s);
     g_ptr_array_unref(s->snapshots);
     g_clear_pointer(&s->bitmap_tables, g_ptr_array_unref);
     g_array_unref(s->frees);
@@ -526,13 +435,16 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, BdrvOptions *options,
         ret = take_options(s, options, errp);
     }
     ret = ret < 0 ? ret : load_tables(s, errp);
+    ret = ret < 0 ? ret : qcow2_snapshot_open(s, options, errp);
     ret = ret < 0 ? ret : qcow2_open_data_file(s, options, flags, errp);
     ret = ret < 0 ? ret : qcow2_crypto_open(s, options, flags, errp);
     ret = ret < 0 ? ret : open_backing(s, options, flags, errp);
     bs->total_bytes = ROUND_DOWN(s->hdr.size, (uint64_t)QCOW2_SECTOR);
     ret = ret < 0 ? ret : clear_autoclear(s, errp);
     ret = ret < 0 ? ret : repair_dirty(s, errp);
-    ret = ret < 0 ? ret : qcow2_bitmaps_open(s, flags, errp);
+    if (ret == 0 && !s->shows_snapshot) { /* they are the active layer's */
+        ret = qcow2_bitmaps_open(s, flags, errp);
+    }
     if (ret < 0) {
         free_state(s);
         return ret;

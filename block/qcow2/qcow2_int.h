@@ -170,6 +170,7 @@ int qcow2_header_build(Qcow2Header *h, const Qcow2Extensions *ext,
 
 typedef struct Qcow2State Qcow2State;
 typedef struct Qcow2Cache Qcow2Cache;
+typedef struct Qcow2SnapIndex Qcow2SnapIndex;
 typedef struct Qcow2DecodedCache Qcow2DecodedCache;
 typedef struct Qcow2Crypto Qcow2Crypto;
 typedef struct Qcow2CryptoCreate Qcow2CryptoCreate;
@@ -247,6 +248,7 @@ struct Qcow2State {
     Qcow2Extensions ext;
     unsigned backing_depth;     /* backing file edges above this node */
     bool damaged_ok;            /* opened to be checked (BDRV_O_CHECK) */
+    bool shows_snapshot;        /* not the active layer; snapfind.c */
     size_t tally_bytes;         /* QCOW2_TALLY_BYTES; tests have less */
 
     Qcow2DecodedCache *decoded; /* compress.c */
@@ -265,6 +267,8 @@ struct Qcow2State {
     Qcow2Table reftable;
     Qcow2Cache *l2_cache;
     Qcow2Cache *refblock_cache;
+    AioTimer *clean_timer;      /* cachesize.c; NULL: off */
+    int64_t clean_interval_ns;
     bool need_barrier;          /* R1, R2: flush before the next map write */
     bool l1_growing;
     CoQueue l1_growing_queue;
@@ -291,6 +295,7 @@ struct Qcow2State {
     bool bitmaps_fresh;         /* some were not in_use at open */
 
     GPtrArray *snapshots;       /* Qcow2Snapshot */
+    Qcow2SnapIndex *snap_index; /* snapfind.c; NULL: to be built */
     uint64_t snaptable_bytes;
     uint32_t snaps_cut;         /* entries beyond the limits, not loaded */
     uint32_t snaps_clipped;     /* loaded without all of their extra data */
@@ -372,6 +377,7 @@ typedef enum Qcow2CacheKind {
 typedef struct Qcow2CacheEntry {
     GList lru;              /* in cache->lru, data is the entry */
     GList dirty_link;       /* in cache->dirty while dirty */
+    unsigned used;          /* cache->turn of the last use */
     uint64_t offset;        /* host offset; 0: holds nothing */
     uint8_t *data;
     unsigned pins;
@@ -411,8 +417,20 @@ void qcow2_cache_foreach(Qcow2State *s, Qcow2Cache *c,
 /* Forget all; nothing is dirty, pinned or loading. */
 void qcow2_cache_discard_all(Qcow2Cache *c);
 bool qcow2_cache_is_dirty(const Qcow2Cache *c);
+/* Drop clean entries that nobody has used since the previous call. */
+void qcow2_cache_clean(Qcow2State *s, Qcow2Cache *c) REQUIRES(s->lock);
+/* Entries it may have; memory of the buffers that are there. */
+unsigned qcow2_cache_capacity(const Qcow2Cache *c);
+size_t qcow2_cache_bytes(const Qcow2Cache *c);
 /* For tests: entries that are pinned or loading. */
 unsigned qcow2_cache_busy(const Qcow2Cache *c);
+
+/* ---- cachesize.c ---- */
+
+/* Take the options for the caches and make them; start the timer that drops
+ * unused entries. 0 or -EINVAL. */
+int qcow2_caches_open(Qcow2State *s, BdrvOptions *o, GError **errp);
+void coroutine_fn qcow2_caches_close(Qcow2State *s) EXCLUDES(s->lock);
 
 /* ---- writeback.c ---- */
 
@@ -1068,8 +1086,6 @@ int coroutine_fn qcow2_co_snapshot_list(BlockDriverState *bs,
 /* Write the table of s->snapshots anew, after a repair. */
 int coroutine_fn qcow2_snapshot_rewrite_table(Qcow2State *s)
     REQUIRES(s->lock) DROPS(s->lock);
-/* By id, then by name. -1: none. */
-int qcow2_snapshot_find(Qcow2State *s, const char *id_or_name);
 /* Load the L1 table of a snapshot. */
 int coroutine_fn qcow2_snapshot_load_l1(Qcow2State *s,
                                         const Qcow2Snapshot *sn,
@@ -1091,6 +1107,22 @@ int qcow2_bitmap_can_store(BlockDriverState *bs, const char *name,
                            GError **errp);
 int coroutine_fn qcow2_co_bitmap_load(BlockDriverState *bs,
                                       BdrvDirtyBitmap *bm, GError **errp);
+
+/* ---- snapfind.c; position in s->snapshots, or -1 ---- */
+
+/* By id, then by name. */
+int qcow2_snapshot_find(Qcow2State *s, const char *id_or_name);
+/* By those that are not NULL. */
+int qcow2_snapshot_find_both(Qcow2State *s, const char *id, const char *name);
+/* One more than the largest number among the ids; to be freed. */
+char *qcow2_snapshot_next_id(Qcow2State *s);
+/* One was appended; one is gone, or all are. */
+void qcow2_snapindex_added(Qcow2State *s);
+void qcow2_snapindex_reset(Qcow2State *s);
+/* Take the options snapshot.id and snapshot.name: the node shows that
+ * snapshot's disk, read-only. 0, -ENOENT, -EROFS, ... */
+int coroutine_fn qcow2_snapshot_open(Qcow2State *s, BdrvOptions *options,
+                                     GError **errp);
 
 /* ---- vmstate.c ---- */
 

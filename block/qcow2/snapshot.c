@@ -33,64 +33,6 @@
 
 #include "util/plant.h"
 
-/* ---- finding ---- */
-
-static bool text_is(GBytes *bytes, const char *text)
-{
-    g_autofree char *t = qcow2_snapshot_text(bytes);
-
-    return !strcmp(t, text);
-}
-
-int qcow2_snapshot_find(Qcow2State *s, const char *id_or_name)
-{
-    for (guint i = 0; i < s->snapshots->len; i++) {
-        const Qcow2Snapshot *sn = g_ptr_array_index(s->snapshots, i);
-
-        if (text_is(sn->id, id_or_name)) {
-            return i;
-        }
-    }
-    for (guint i = 0; i < s->snapshots->len; i++) {
-        const Qcow2Snapshot *sn = g_ptr_array_index(s->snapshots, i);
-
-        if (text_is(sn->name, id_or_name)) {
-            return i;
-        }
-    }
-    return -1;
-}
-
-static int find_both(Qcow2State *s, const char *id, const char *name)
-{
-    for (guint i = 0; i < s->snapshots->len; i++) {
-        const Qcow2Snapshot *sn = g_ptr_array_index(s->snapshots, i);
-
-        if ((!id || text_is(sn->id, id)) &&
-            (!name || text_is(sn->name, name))) {
-            return i;
-        }
-    }
-    return -1;
-}
-
-/* One more than the largest number among the ids. */
-static char *next_id(Qcow2State *s)
-{
-    uint64_t max = 0;
-
-    for (guint i = 0; i < s->snapshots->len; i++) {
-        const Qcow2Snapshot *sn = g_ptr_array_index(s->snapshots, i);
-        g_autofree char *t = qcow2_snapshot_text(sn->id);
-        uint64_t n = g_ascii_strtoull(t, NULL, 10);
-
-        if (n > max && n < UINT64_MAX) {
-            max = n;
-        }
-    }
-    return g_strdup_printf("%" PRIu64, max + 1);
-}
-
 int coroutine_fn qcow2_co_snapshot_list(BlockDriverState *bs,
                                         GPtrArray **ret)
 {
@@ -319,6 +261,7 @@ static int coroutine_fn delete_snapshot(Qcow2State *s, Qcow2Snapshot *sn,
     } else {
         end_loads(s, sn);
         g_ptr_array_remove(s->snapshots, sn);
+        qcow2_snapindex_reset(s);
         ret = drop_references(s, w, l1);
         if (ret < 0) {
             say(errp, ret, "finish deleting", name, s);
@@ -353,7 +296,7 @@ int coroutine_fn qcow2_co_snapshot_delete(BlockDriverState *bs,
     co_mutex_lock(&s->delete_lock);
     co_rwlock_rdlock(&s->map_lock);
     co_mutex_lock(&s->lock);
-    i = find_both(s, id, name);
+    i = qcow2_snapshot_find_both(s, id, name);
     if (i < 0) {
         ret = set_error(errp, -ENOENT, "there is no snapshot '%s'",
                         name ? name : id);
@@ -481,6 +424,7 @@ static int coroutine_fn create_counted(Qcow2State *s,
         return ret;
     }
     g_ptr_array_add(s->snapshots, sn);
+    qcow2_snapindex_added(s);
     for (uint64_t o = 0; o < (uint64_t)sn->l1_size * 8; o += s->cluster_size) {
         qcow2_filter_add(s, sn->l1_table_offset + o);
     }
@@ -529,7 +473,7 @@ static int check_create(Qcow2State *s, BdrvSnapshotInfo *info, GError **errp)
                          "bytes");
     }
     if (info->id && (strlen(info->id) > 255 ||
-                     find_both(s, info->id, NULL) >= 0)) {
+                     qcow2_snapshot_find_both(s, info->id, NULL) >= 0)) {
         return set_error(errp, -EEXIST, "snapshot id '%s' is taken",
                          info->id);
     }
@@ -560,7 +504,7 @@ int coroutine_fn qcow2_co_snapshot_create(BlockDriverState *bs,
     ret = check_create(s, info, errp);
     if (ret == 0) {
         if (!info->id) {
-            info->id = next_id(s);
+            info->id = qcow2_snapshot_next_id(s);
         }
         info->disk_size = s->hdr.size;
         ret = create_locked(s, info);
