@@ -31,6 +31,7 @@ enum {
     CRASH_EMPTY     = 1 << 8,
     CRASH_AMEND     = 1 << 9,
     CRASH_RAW       = 1 << 10,  /* the second disk alone is the guest's disk */
+    CRASH_LUKS      = 1 << 12,
     CRASH_BITMAP    = 1 << 11,  /* neither applying snapshots nor resizing */
 };
 

@@ -229,7 +229,7 @@ static void judge_peer(CrashWorld *w, const Qcow2CheckResult *r)
     int ret;
 
     if (!test_have_program("qemu-img") || r->copied || is_dirty(w) ||
-        w->nb_disks > 1) {
+        w->nb_disks > 1 || (w->config->features & CRASH_LUKS)) {
         return;
     }
     if (!g_file_set_contents(path, (char *)w->disk[0]->mem, w->disk[0]->len,
