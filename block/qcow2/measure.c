@@ -6,11 +6,13 @@
  *   fully allocated = header + L1 + L2 + refcounts + disk, in whole clusters
  *   required        = the same with only those clusters that hold data now
  *
+ *   bitmaps         = what persistent bitmaps of the source would take besides
+ *
  * A cluster of the target counts as data when any of its bytes in the source
  * is. With falloc or full preallocation, or when the target has a backing
  * file, of which nothing is known here, all clusters count.
  */
-#include "qcow2_int.h"
+#include "bitmap.h"
 
 uint64_t qcow2_refcount_clusters(uint64_t nb_clusters, unsigned cluster_bits,
                                  unsigned refcount_order, uint64_t *ret_table)
@@ -118,6 +120,33 @@ static int coroutine_fn measure(const Qcow2Create *p, uint64_t size,
     return 0;
 }
 
+/* Every bitmap with all its clusters: what bits are set may change. */
+static void measure_bitmaps(const Qcow2Create *p, const BlockDriverState *src,
+                            BdrvMeasure *ret)
+{
+    const Qcow2State *s = src ? src->opaque : NULL;
+    uint64_t cs = 1ULL << p->h.cluster_bits;
+    uint64_t directory = 0;
+
+    if (!s || src->drv != &bdrv_qcow2 || s->hdr.version < 3 ||
+        p->h.version < 3) {
+        return;
+    }
+    ret->has_bitmaps = true;
+    for (guint i = 0; src->dirty_bitmaps && i < src->dirty_bitmaps->len; i++) {
+        const BdrvDirtyBitmap *bm = g_ptr_array_index(src->dirty_bitmaps, i);
+        uint64_t nb;
+
+        if (!bm->persistent || bm->inconsistent) {
+            continue;
+        }
+        nb = DIV_ROUND_UP(sparse_bits_size(bm->bits), cs * 8);
+        ret->bitmaps += ROUND_UP(nb * 8, cs) + nb * cs;
+        directory += qcow2_bitmap_entry_bytes(strlen(bm->name));
+    }
+    ret->bitmaps += ROUND_UP(directory, cs);
+}
+
 int coroutine_fn qcow2_co_measure(BdrvOptions *opts, BlockDriverState *src,
                                   BdrvMeasure *ret, GError **errp)
 {
@@ -128,6 +157,9 @@ int coroutine_fn qcow2_co_measure(BdrvOptions *opts, BlockDriverState *src,
     r = qcow2_take_create_options(opts, &p, errp);
     r = r < 0 ? r : take_measured_size(opts, src, &size, errp);
     r = r < 0 ? r : measure(&p, size, src, ret, errp);
+    if (r == 0) {
+        measure_bitmaps(&p, src, ret);
+    }
     qcow2_create_cleanup(&p);
     return r;
 }

@@ -344,6 +344,24 @@ class BitmapPeers(unittest.TestCase):
                     "b")
         self.check()
 
+    def test_measure_counts_bitmaps_as_qemu_does(self):
+        create(self.path, 200 * MIB + 512)
+        self.compare_measure("-")
+        firn(self.path, "bitmap add b 512", "bitmap add longer-name 64k",
+             "write 1M 512 1")
+        for options in ("-", "cluster_size=512", "cluster_size=4k"):
+            self.compare_measure(options)
+        self.kill_firn()
+        firn(self.path, "bitmap add c 1M")
+        self.compare_measure("-")
+
+    def compare_measure(self, options):
+        theirs = json.loads(must(
+            "qemu-img", "measure", "-O", "qcow2", "--output=json",
+            *([] if options == "-" else ["-o", options]), self.path))
+        lines = firn(self.path, "measure qcow2 " + options, mode="- ro")
+        self.assertIn("bitmaps %d" % theirs["bitmaps"], lines)
+
     # ---- who dies ----
 
     def kill_firn(self, *lines):

@@ -161,6 +161,53 @@ static void test_merge_from_another_image(void **state)
     fake_disk_free(other);
 }
 
+/* ---- reading and recording at once ---- */
+
+static int coroutine_fn count_entry(void *opaque)
+{
+    uint64_t *ret = opaque;
+
+    return blk_co_bitmap_count((BlockBackend *)(uintptr_t)ret[1], "b", ret,
+                               NULL);
+}
+
+static void coroutine_fn count_co(void *opaque)
+{
+    uint64_t *ret = opaque;
+
+    ret[2] = count_entry(opaque) == 0;
+}
+
+static void test_writes_while_bits_are_read_are_kept(void **state)
+{
+    FakeDisk *d = b_disk("size=8M");
+    BlockBackend *blk = b_with_one(d, "b", 4096, 0);
+    uint64_t ret[3] = { 0 }, bits;
+
+    b_write(blk, 0, 1);
+    b_write(blk, 1 << 20, 1);
+    q_close(blk);
+    b_entries(d, 0, &bits, 1);
+    blk = q_open("fake:b", NULL, RW);
+    b_write(blk, 8192, 1);
+
+    ret[1] = (uintptr_t)blk;
+    fake_hold(d, FAKE_READ, bits, 1);
+    test_spawn(count_co, ret);
+    TEST_WAIT_UNTIL(fake_nb_held(d) == 1);
+    b_write(blk, 2 << 20, 1);
+    assert_false(ret[2]);
+    fake_release_all(d);
+    TEST_WAIT_UNTIL(ret[2]);
+
+    assert_int_equal(ret[0], 4 * 4096);
+    q_close(blk);
+    blk = q_open("fake:b", NULL, 0);
+    assert_int_equal(b_count(blk, "b"), 4 * 4096);
+    q_close(blk);
+    fake_disk_free(d);
+}
+
 /* ---- what is on disk while it is open ---- */
 
 static void test_in_use_is_durable_before_anything_else(void **state)
@@ -515,6 +562,7 @@ int main(void)
         TEST(test_clear_disable_merge_and_remove_are_stored),
         TEST(test_the_last_one_takes_the_extension_with_it),
         TEST(test_merge_from_another_image),
+        TEST(test_writes_while_bits_are_read_are_kept),
         TEST(test_in_use_is_durable_before_anything_else),
         TEST(test_reading_changes_nothing_and_reads_no_bits),
         TEST(test_killed_program_leaves_inconsistent_bitmaps),
