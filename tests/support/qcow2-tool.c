@@ -5,12 +5,14 @@
  * Words are separated by blanks; quote as in a shell. "-" as an option string
  * means none. The exit status is 0 when every command was ok.
  *
+ *   secret ID OPTIONS               for encrypt.key-secret=ID
  *   create FORMAT FILE OPTIONS
  *   measure FORMAT OPTIONS          of the open image if there is one
  *   open FILE OPTIONS [FLAG...]     ro unmap nobacking commit nocache check
  *   close
  *   write OFFSET BYTES PATTERN      PATTERN: a byte, repeated
  *   writec OFFSET BYTES PATTERN     compressed
+ *   load OFFSET FILE [compressed]   what is in the file
  *   read OFFSET BYTES PATTERN       fails when a byte differs
  *   zero OFFSET BYTES [unmap]
  *   discard OFFSET BYTES
@@ -35,6 +37,7 @@
 
 #include "block/block.h"
 #include "block/dirty-bitmap.h"
+#include "block/secret.h"
 #include "block/snapshot.h"
 #include "util/units.h"
 
@@ -61,6 +64,13 @@ static uint64_t number(char **arg, unsigned i)
 
     (void)parse_size(arg[i], &v);
     return v;
+}
+
+static int cmd_secret(char **arg, unsigned n)
+{
+    BdrvOptions *o = options(arg[1]);
+
+    return o ? secret_add(arg[0], o, &error) : -EINVAL;
 }
 
 static int cmd_create(char **arg, unsigned n)
@@ -145,6 +155,20 @@ static int cmd_write(char **arg, unsigned n)
 static int cmd_writec(char **arg, unsigned n)
 {
     return write_pattern(arg, BDRV_REQ_WRITE_COMPRESSED);
+}
+
+static int cmd_load(char **arg, unsigned n)
+{
+    g_autofree char *bytes = NULL;
+    QEMUIOVector qiov;
+    gsize len;
+
+    if (!g_file_get_contents(arg[1], &bytes, &len, &error)) {
+        return -EIO;
+    }
+    qemu_iovec_init_buf(&qiov, bytes, len);
+    return blk_pwritev(blk, number(arg, 0), len, &qiov,
+                       n > 2 ? BDRV_REQ_WRITE_COMPRESSED : 0);
 }
 
 static int cmd_read(char **arg, unsigned n)
@@ -432,12 +456,14 @@ static const struct {
     bool image;         /* one must be open */
     Command *fn;
 } commands[] = {
+    { "secret", 2, false, cmd_secret },
     { "create", 3, false, cmd_create },
     { "measure", 2, false, cmd_measure },
     { "open", 1, false, cmd_open },
     { "close", 0, true, cmd_close },
     { "write", 3, true, cmd_write },
     { "writec", 3, true, cmd_writec },
+    { "load", 2, true, cmd_load },
     { "read", 3, true, cmd_read },
     { "zero", 2, true, cmd_zero },
     { "discard", 2, true, cmd_discard },
