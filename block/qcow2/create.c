@@ -437,12 +437,6 @@ static int coroutine_fn preallocate(const char *filename, const CreatePlan *p,
 /* The data file is as long as the disk. */
 static int coroutine_fn create_data_file(const CreatePlan *p, GError **errp)
 {
-    static const char *const names[] = {
-        [BDRV_PREALLOC_OFF] = "off",
-        [BDRV_PREALLOC_METADATA] = "off",
-        [BDRV_PREALLOC_FALLOC] = "falloc",
-        [BDRV_PREALLOC_FULL] = "full",
-    };
     g_autofree char *size = NULL;
     BdrvOptions *options;
     int ret;
@@ -453,9 +447,6 @@ static int coroutine_fn create_data_file(const CreatePlan *p, GError **errp)
     options = bdrv_options_new();
     size = g_strdup_printf("%" PRIu64, p->o.h.size);
     bdrv_options_set(options, "size", size);
-    if (p->o.prealloc > BDRV_PREALLOC_METADATA) {
-        bdrv_options_set(options, "preallocation", names[p->o.prealloc]);
-    }
     ret = bdrv_co_create_file(p->o.ext.data_file_name, options, errp);
     return ret < 0 ? prefix_error(errp, ret, "data file '%s': ",
                                   p->o.ext.data_file_name) : 0;

@@ -13,8 +13,8 @@
  * subclusters nothing is marked as data: the space is there and the backing
  * file, or zeroes, show through.
  *
- * With an external data file the host offset is the guest offset and space is
- * a matter of that file's length.
+ * With an external data file the host offset is the guest offset, and it is
+ * that file that gets its space.
  */
 #include "qcow2_int.h"
 
@@ -38,20 +38,21 @@ static int coroutine_fn write_full(BdrvChild *file, uint64_t offset,
     return ret;
 }
 
-/* Make host bytes read as zeroes, and be there as @mode asks. A region that
- * ends past the file would be corrupt, so the file gets its length. */
+/* Make host bytes read as zeroes, which @fresh ones do, and be there as @mode
+ * asks. A region that ends past the file would be corrupt, so the file gets
+ * its length. */
 static int coroutine_fn clear_host(Qcow2State *s, uint64_t offset,
-                                   uint64_t bytes, BdrvPrealloc mode)
+                                   uint64_t bytes, BdrvPrealloc mode,
+                                   bool fresh)
     EXCLUDES(s->lock)
 {
-    BdrvChild *file = s->bs->file;
-    uint64_t inside = MIN(offset + bytes, file->bs->total_bytes);
+    BdrvChild *file = s->data_file;
     int ret = 0;
 
     if (mode == BDRV_PREALLOC_FULL) {
         return write_full(file, offset, bytes);
     }
-    if (offset + bytes > inside) {
+    if (offset + bytes > file->bs->total_bytes) {
         ret = bdrv_co_truncate(file, offset + bytes, BDRV_PREALLOC_OFF, NULL);
     }
     if (ret < 0) {
@@ -60,9 +61,8 @@ static int coroutine_fn clear_host(Qcow2State *s, uint64_t offset,
     if (mode == BDRV_PREALLOC_FALLOC) {
         return bdrv_co_pwrite_zeroes(file, offset, bytes, 0);
     }
-    return inside > offset ? bdrv_co_pwrite_zeroes(file, offset,
-                                                   inside - offset,
-                                                   BDRV_REQ_MAY_UNMAP) : 0;
+    return fresh ? 0 : bdrv_co_pwrite_zeroes(file, offset, bytes,
+                                             BDRV_REQ_MAY_UNMAP);
 }
 
 /* The entry for a preallocated cluster at @host. */
@@ -140,18 +140,18 @@ static int coroutine_fn fill_run(Qcow2State *s, uint64_t guest_offset,
     REQUIRES(s->lock) DROPS(s->lock)
 {
     uint64_t host = guest_offset;
-    bool own = s->data_file == s->bs->file;
+    bool own = !qcow2_has_data_file(s), fresh = false;
     int ret = 0;
 
     if (own) {
-        ret = qcow2_alloc_run(s, *nb, &host, nb);
+        ret = qcow2_alloc_data(s, *nb, &host, nb, &fresh);
         if (ret < 0) {
             return ret;
         }
-        co_mutex_unlock(&s->lock);
-        ret = clear_host(s, host, *nb << s->cluster_bits, mode);
-        co_mutex_lock(&s->lock);
     }
+    co_mutex_unlock(&s->lock);
+    ret = clear_host(s, host, *nb << s->cluster_bits, mode, fresh);
+    co_mutex_lock(&s->lock);
     ret = ret < 0 ? ret : link_run(s, guest_offset, host, *nb);
     if (ret < 0 && own) {
         qcow2_unalloc(s, host, *nb);

@@ -1139,6 +1139,10 @@ int coroutine_fn qcow2_co_vmstate_discard(BlockDriverState *bs);
 /* Drop what the active L1 table maps behind the disk. map_lock exclusive. */
 int coroutine_fn qcow2_drop_active_vmstate(Qcow2State *s)
     REQUIRES(s->lock) DROPS(s->lock);
+/* Drop what the active L1 table maps from entry @first on. map_lock exclusive.
+ * Nothing is freed before the entries are durably gone (R3). */
+int coroutine_fn qcow2_drop_l1(Qcow2State *s, uint64_t first)
+    REQUIRES(s->lock) DROPS(s->lock);
 void qcow2_vmstate_view_reset(Qcow2State *s);
 
 /* ---- check.c: see there ---- */
@@ -1158,6 +1162,25 @@ int coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *ret,
 
 int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, uint64_t size,
                                    BdrvPrealloc prealloc, GError **errp);
+
+/* ---- shrink.c; map_lock held exclusively ---- */
+
+/* Make everything from @guest_offset, at the start of a cluster, to the end of
+ * its L1 entry unallocated. */
+int coroutine_fn qcow2_drop_tail(Qcow2State *s, uint64_t guest_offset)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* Give up refcount blocks at the end that count nothing, and cut the file
+ * behind the last cluster in use. What cannot be done stays. */
+void coroutine_fn qcow2_trim_file(Qcow2State *s)
+    REQUIRES(s->lock) DROPS(s->lock);
+
+/* ---- empty.c, backing.c ---- */
+
+int coroutine_fn qcow2_co_make_empty(BlockDriverState *bs, GError **errp);
+int coroutine_fn qcow2_co_change_backing_file(BlockDriverState *bs,
+                                              const char *file,
+                                              const char *fmt,
+                                              GError **errp);
 
 /* ---- prealloc.c ---- */
 

@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Growing the disk: L1 growth | zeroes where something would shine through |
- * header. The header's size is what makes the new area visible, so it goes
- * last; a cut before that leaves the old disk.
+ * Changing the size of the disk. The header's size is what makes an area
+ * visible or not; a cut before it is written leaves the old disk.
  *
- * Three things could shine through: vmstate left in the active layer, which is
- * dropped first; the unspecified rest of a short last cluster; and a backing
- * file that is longer than the disk was.
+ *   grow     L1 growth | preallocation, or zeroes where something would shine
+ *            through | header
+ *   shrink   L2 entries of the tail, L1 entries of the tail | their clusters
+ *            are freed | header | file cut behind the last cluster in use
+ *
+ * Three things could shine through: what the active layer maps behind the
+ * disk (vmstate, or a tail that another program left), which is dropped
+ * first; the unspecified rest of a short last cluster; and a backing file that
+ * is longer than the disk was. A cut while shrinking leaves the old size with
+ * some of the tail gone already, where the backing file shows again.
+ *
+ * Snapshots have sizes of their own from version 3 on and stay what they are.
  */
 #include "qcow2_int.h"
 
@@ -38,21 +46,16 @@ static int coroutine_fn write_zeroes(Qcow2State *s, uint64_t offset,
 
 /* The rest of the last cluster, from @offset to @end inside it. */
 static int coroutine_fn clear_tail(Qcow2State *s, uint64_t offset,
-                                   uint64_t end, uint64_t backing_bytes)
+                                   uint64_t end)
     EXCLUDES(s->lock)
 {
-    Qcow2Mapping m;
+    bool zero;
     int ret;
 
     co_mutex_lock(&s->lock);
-    ret = qcow2_map(s, &s->l1, offset, end - offset, &m);
+    ret = qcow2_reads_zero(s, offset, end, &zero);
     co_mutex_unlock(&s->lock);
-    if (ret < 0 || m.type == QCOW2_CLUSTER_ZERO_PLAIN ||
-        m.type == QCOW2_CLUSTER_ZERO_ALLOC ||
-        (m.type == QCOW2_CLUSTER_UNALLOCATED && backing_bytes <= offset)) {
-        return ret;
-    }
-    return write_zeroes(s, offset, end);
+    return ret < 0 || zero ? ret : write_zeroes(s, offset, end);
 }
 
 /* Make [@from, @to) read as zeroes, whatever is below. */
@@ -70,7 +73,7 @@ static int coroutine_fn clear_area(Qcow2State *s, uint64_t from, uint64_t to)
         }
     }
     if (from < first) {
-        ret = clear_tail(s, from, MIN(first, to), backing);
+        ret = clear_tail(s, from, MIN(first, to));
     }
     to = MIN(to, (uint64_t)backing);
     if (ret < 0 || first >= to) {
@@ -82,15 +85,6 @@ static int coroutine_fn clear_area(Qcow2State *s, uint64_t from, uint64_t to)
                            QCOW2_ZERO_UNMAP);
     co_mutex_unlock(&s->lock);
     return ret == -ENOTSUP ? write_zeroes(s, first, to) : ret;
-}
-
-static int coroutine_fn prepare(Qcow2State *s, uint64_t size)
-    REQUIRES(s->lock) DROPS(s->lock)
-{
-    int ret = qcow2_check_writable(s);
-
-    ret = ret < 0 ? ret : qcow2_drop_active_vmstate(s);
-    return ret < 0 ? ret : qcow2_grow_l1(s, qcow2_l1_entries_for(s, size));
 }
 
 static int coroutine_fn set_size(Qcow2State *s, uint64_t size)
@@ -107,15 +101,84 @@ static int coroutine_fn set_size(Qcow2State *s, uint64_t size)
     return qcow2_header_update(s, &h);
 }
 
+/* A raw data file is as long as the disk, another one as long at least. */
+static int coroutine_fn resize_data_file(Qcow2State *s, uint64_t size)
+{
+    if (!qcow2_has_data_file(s) ||
+        (!qcow2_data_file_is_raw(s) &&
+         s->data_file->bs->total_bytes >= size)) {
+        return 0;
+    }
+    return bdrv_co_truncate(s->data_file, size, BDRV_PREALLOC_OFF, NULL);
+}
+
+/* ---- growing ---- */
+
+/* Nothing is mapped behind the old disk, and L1 reaches over the new one. */
+static int coroutine_fn prepare(Qcow2State *s, uint64_t old, uint64_t size)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    int ret = qcow2_drop_active_vmstate(s);
+
+    ret = ret < 0 ? ret : qcow2_drop_tail(s, qcow2_cluster_ceil(s, old));
+    return ret < 0 ? ret : qcow2_grow_l1(s, qcow2_l1_entries_for(s, size));
+}
+
+static int coroutine_fn grow(Qcow2State *s, uint64_t old, uint64_t size,
+                             BdrvPrealloc prealloc)
+    EXCLUDES(s->lock)
+{
+    uint64_t end = size;
+    int ret;
+
+    if (qcow2_data_file_is_raw(s) && prealloc == BDRV_PREALLOC_OFF) {
+        prealloc = BDRV_PREALLOC_METADATA; /* all entries are to be there */
+    }
+    if (prealloc != BDRV_PREALLOC_OFF) {
+        /* What is preallocated hides the backing file. */
+        end = MIN(size, qcow2_cluster_ceil(s, old));
+    }
+    co_mutex_lock(&s->lock);
+    ret = prepare(s, old, size);
+    co_mutex_unlock(&s->lock);
+    ret = ret < 0 ? ret : resize_data_file(s, size);
+    ret = ret < 0 ? ret : clear_area(s, old, end);
+    co_mutex_lock(&s->lock);
+    if (ret == 0 && prealloc != BDRV_PREALLOC_OFF) {
+        ret = qcow2_preallocate(s, old, size, prealloc);
+    }
+    ret = ret < 0 ? ret : set_size(s, size);
+    co_mutex_unlock(&s->lock);
+    return ret;
+}
+
+/* ---- shrinking ---- */
+
+static int coroutine_fn shrink(Qcow2State *s, uint64_t size)
+    EXCLUDES(s->lock)
+{
+    int ret;
+
+    co_mutex_lock(&s->lock);
+    ret = qcow2_drop_tail(s, qcow2_cluster_ceil(s, size));
+    ret = ret < 0 ? ret : qcow2_drop_l1(s, qcow2_l1_entries_for(s, size));
+    ret = ret < 0 ? ret : set_size(s, size);
+    if (ret == 0) {
+        qcow2_trim_file(s);
+    }
+    co_mutex_unlock(&s->lock);
+    if (ret == 0) {
+        /* A data file that stays longer does no harm. */
+        (void)resize_data_file(s, size);
+    }
+    return ret;
+}
+
 static int check_size(const Qcow2State *s, uint64_t size, GError **errp)
 {
     if (!IS_ALIGNED(size, QCOW2_SECTOR)) {
         return set_error(errp, -EINVAL, "size %" PRIu64 " is not a multiple "
                          "of 512", size);
-    }
-    if (size < s->hdr.size) {
-        return set_error(errp, -ENOTSUP,
-                         "shrinking a qcow2 image is not supported");
     }
     if (s->hdr.version < 3 && s->hdr.nb_snapshots) {
         return set_error(errp, -ENOTSUP, "a version 2 image with snapshots "
@@ -129,11 +192,35 @@ static int check_size(const Qcow2State *s, uint64_t size, GError **errp)
     return 0;
 }
 
+static int coroutine_fn resize(Qcow2State *s, uint64_t size,
+                               BdrvPrealloc prealloc, GError **errp)
+    EXCLUDES(s->lock)
+{
+    uint64_t old = s->hdr.size;
+    int ret = check_size(s, size, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    co_mutex_lock(&s->lock);
+    ret = qcow2_check_writable(s);
+    co_mutex_unlock(&s->lock);
+    if (ret == 0 && size > old) {
+        ret = grow(s, old, size, prealloc);
+    } else if (ret == 0 && size < old) {
+        ret = shrink(s, size);
+    }
+    if (ret < 0) {
+        return set_error(errp, ret, "cannot resize: %s", g_strerror(-ret));
+    }
+    s->bs->total_bytes = size;
+    return 0;
+}
+
 int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, uint64_t size,
                                    BdrvPrealloc prealloc, GError **errp)
 {
     Qcow2State *s = bs->opaque;
-    uint64_t old;
     int ret;
 
     if (bs->vmstate) {
@@ -141,22 +228,7 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, uint64_t size,
                          "loaded"); /* its place depends on the size */
     }
     co_rwlock_wrlock(&s->map_lock);
-    old = s->hdr.size;
-    ret = check_size(s, size, errp);
-    if (ret == 0 && size > old) {
-        co_mutex_lock(&s->lock);
-        ret = prepare(s, size);
-        co_mutex_unlock(&s->lock);
-        ret = ret < 0 ? ret : clear_area(s, old, size);
-        co_mutex_lock(&s->lock);
-        ret = ret < 0 ? ret : set_size(s, size);
-        co_mutex_unlock(&s->lock);
-        if (ret == 0) {
-            bs->total_bytes = size;
-        } else {
-            set_error(errp, ret, "cannot resize: %s", g_strerror(-ret));
-        }
-    }
+    ret = resize(s, size, prealloc, errp);
     co_rwlock_unlock(&s->map_lock);
     return ret;
 }

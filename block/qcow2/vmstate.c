@@ -170,13 +170,17 @@ int coroutine_fn qcow2_co_vmstate_select(BlockDriverState *bs,
 
 /* ---- dropping it ---- */
 
-/*
- * Clear the L1 entries behind the disk | lower what was under them. The
- * clusters are found through a copy of the entries.
- */
 int coroutine_fn qcow2_drop_active_vmstate(Qcow2State *s)
 {
-    uint64_t first = qcow2_l1_entries_for(s, s->hdr.size);
+    return qcow2_drop_l1(s, qcow2_l1_entries_for(s, s->hdr.size));
+}
+
+/*
+ * Clear the L1 entries from @first on | lower what was under them. The
+ * clusters are found through a copy of the entries.
+ */
+int coroutine_fn qcow2_drop_l1(Qcow2State *s, uint64_t first)
+{
     g_autofree uint64_t *old = NULL;
     uint32_t n, used = 0;
     int ret;
