@@ -105,7 +105,8 @@ void crash_record_around(CrashWorld *w, unsigned open_flags,
 void crash_wreck(CrashWorld *w);
 /* Make w->model that of cut @k, not before the present one. */
 void crash_follow(CrashWorld *w, unsigned k);
-BlockBackend *crash_open(CrashWorld *w, unsigned flags);
+/* @snapshot: NULL, or the name of the one to open. */
+BlockBackend *crash_open(CrashWorld *w, const char *snapshot, unsigned flags);
 
 /* Every disk of the world: places to go back to. */
 typedef struct CrashMark {
@@ -132,6 +133,7 @@ enum {
     CRASH_LOOK_PEER      = 1 << 2,
     CRASH_LOOK_CHECK     = 1 << 3,
     CRASH_LOOK_REPAIR    = 1 << 4,
+    CRASH_LOOK_LOAD      = 1 << 5,  /* snapshots opened, not applied */
 };
 /* The crash state that the disks hold, against w->model. */
 void crash_judge(CrashWorld *w, unsigned look);

@@ -168,6 +168,25 @@ static void judge_check(CrashWorld *w, const Qcow2CheckResult *r)
     w->counts->checked++;
 }
 
+/* Snapshots that were acknowledged, read without a change to the image. */
+static void judge_load(CrashWorld *w)
+{
+    for (unsigned i = 0; i < CRASH_SNAPSHOTS; i++) {
+        const CrashSnap *sn = &w->model->snap[i];
+        const char *name = crash_snap_name(i);
+
+        if (sn->state == PRESENT) {
+            w->blk = crash_open(w, name, 0);
+            if (blk_getlength(w->blk) != (int64_t)sn->size * SECTOR_BYTES) {
+                crash_fail(w, "snapshot %s, opened: size", name);
+            }
+            expect_disk(w, sn->disk, sn->size, name);
+            crash_close(w);
+            w->counts->snapshots++;
+        }
+    }
+}
+
 /* Leaks and flags are gone afterwards, and nothing else is. */
 void crash_judge_repair(CrashWorld *w)
 {
@@ -259,7 +278,10 @@ void crash_judge(CrashWorld *w, unsigned look)
     if (w->config->features & CRASH_RAW) {
         judge_raw(w);
     }
-    w->blk = crash_open(w, OPEN_FLAGS);
+    if (look & CRASH_LOOK_LOAD) {
+        judge_load(w);
+    }
+    w->blk = crash_open(w, NULL, OPEN_FLAGS);
     if ((look & CRASH_LOOK_CHECK) && !dirty) {
         judge_check(w, &r);
     }

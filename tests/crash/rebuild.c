@@ -57,10 +57,10 @@ static void judge(CrashWorld *w)
 {
     CrashMark m = crash_mark(w);
 
-    w->blk = crash_open(w, CHECK_FLAGS);
+    w->blk = crash_open(w, NULL, CHECK_FLAGS);
     crash_judge_repair(w);
     crash_close(w);
-    w->blk = crash_open(w, BDRV_O_RDWR | BDRV_O_UNMAP);
+    w->blk = crash_open(w, NULL, BDRV_O_RDWR | BDRV_O_UNMAP);
     crash_judge_guest(w, CRASH_LOOK_SNAPSHOTS | CRASH_LOOK_USE);
     crash_close(w);
     crash_undo(w, m);

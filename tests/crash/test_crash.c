@@ -20,7 +20,7 @@ static CrashCounts counts;
 static bool without_luks;
 
 const CrashConfig crash_configs[] = {
-    { "c1k", "cluster_size=1k", "", 256, 2,
+    { "c1k", "cluster_size=1k", "pass-discard-other=on", 256, 2,
       CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0, CRASH_ALONE },
     { "rb64", "cluster_size=512,refcount_bits=64",
       "l2-cache-size=1k,l2-cache-entry-size=512,refcount-cache-size=2k", 256,
@@ -109,6 +109,7 @@ static void try_state(CrashWorld *w, unsigned k, unsigned nth)
              k, w->log->entries->len, nth, record_mode_name(mode),
              w->log->ended, w->log->loose->len);
     look |= n % 3 == 0 ? CRASH_LOOK_SNAPSHOTS : 0;
+    look |= n % 9 == 1 ? CRASH_LOOK_LOAD : 0;
     look |= n % 6 == 0 ? CRASH_LOOK_USE : 0;
     look |= n % LOOK_PEER_EVERY == 0 ? CRASH_LOOK_PEER : 0;
     look |= n % 7 == 0 ? CRASH_LOOK_CHECK : 0;

@@ -226,7 +226,7 @@ static int snap_create(CrashWorld *w, const CrashOp *op)
     return ret;
 }
 
-BlockBackend *crash_open(CrashWorld *w, unsigned flags)
+BlockBackend *crash_open(CrashWorld *w, const char *snapshot, unsigned flags)
 {
     BdrvOptions *o = q_options(w->config->open);
     BlockBackend *blk;
@@ -236,6 +236,9 @@ BlockBackend *crash_open(CrashWorld *w, unsigned flags)
         flags |= BDRV_O_BACKING_RDWR;
     }
     bdrv_options_set_default(o, "driver", "qcow2");
+    if (snapshot) {
+        bdrv_options_set(o, "snapshot.name", snapshot);
+    }
     if (blk_open(test_ctx, "rec:c", o, flags, &blk, &error) < 0) {
         crash_fail(w, "does not open: %s", error->message);
     }
@@ -246,7 +249,7 @@ static int reopen(CrashWorld *w)
 {
     int ret = blk_close(w->blk);
 
-    w->blk = crash_open(w, OPEN_FLAGS);
+    w->blk = crash_open(w, NULL, OPEN_FLAGS);
     return ret;
 }
 
@@ -602,7 +605,7 @@ void crash_prepare(CrashWorld *w)
     q_create("rec:c", create);
     crash_model_init(w->live, c->sectors,
                      c->second == CRASH_BELOW ? CRASH_BACKING : 0);
-    w->blk = crash_open(w, OPEN_FLAGS);
+    w->blk = crash_open(w, NULL, OPEN_FLAGS);
     write_filler(w);
     steps(w, pick(w, 0, 10));
     run_one(w, op_new(w, OP_FLUSH));
@@ -631,7 +634,7 @@ static void resolve(CrashWorld *w, CrashModel *m)
     uint8_t buf[CRASH_SECTORS * SECTOR_BYTES];
     uint64_t size;
 
-    w->blk = crash_open(w, 0);
+    w->blk = crash_open(w, NULL, 0);
     m->sizes[0] = blk_getlength(w->blk) / SECTOR_BYTES;
     m->nb_sizes = 1;
     q_check(blk_pread(w->blk, 0, MIN(m->sizes[0], CRASH_SECTORS) *
@@ -682,7 +685,7 @@ void crash_record_around(CrashWorld *w, unsigned open_flags,
     *w->model = *w->live;
     w->log = record_start(w->disk, w->nb_disks);
     w->recording = true;
-    w->blk = crash_open(w, open_flags);
+    w->blk = crash_open(w, NULL, open_flags);
     run_all(w, arg);
     event(w, close, false);
     close->ret = blk_close(w->blk);
