@@ -207,6 +207,14 @@ static int say(GError **errp, int ret, const char *what, const char *name,
                                        : g_strerror(-ret));
 }
 
+/* Clusters of an external data file have no refcounts. */
+static int check_data_file(const Qcow2State *s, GError **errp)
+{
+    return qcow2_has_data_file(s)
+           ? set_error(errp, -ENOTSUP, "an image with an external data file "
+                       "cannot have internal snapshots") : 0;
+}
+
 /* ---- delete ---- */
 
 /* Nobody may read what the snapshot alone refers to from now on. */
@@ -293,6 +301,10 @@ int coroutine_fn qcow2_co_snapshot_delete(BlockDriverState *bs,
     Qcow2State *s = bs->opaque;
     int i, ret;
 
+    ret = check_data_file(s, errp);
+    if (ret < 0) {
+        return ret;
+    }
     co_mutex_lock(&s->delete_lock);
     co_rwlock_rdlock(&s->map_lock);
     co_mutex_lock(&s->lock);
@@ -487,6 +499,10 @@ int coroutine_fn qcow2_co_snapshot_create(BlockDriverState *bs,
     Qcow2State *s = bs->opaque;
     int ret;
 
+    ret = check_data_file(s, errp);
+    if (ret < 0) {
+        return ret;
+    }
     if (bs->vmstate) {
         return set_error(errp, -EBUSY, "machine state is being saved or "
                          "loaded");
@@ -659,6 +675,10 @@ int coroutine_fn qcow2_co_snapshot_goto(BlockDriverState *bs,
     Qcow2State *s = bs->opaque;
     int i, ret;
 
+    ret = check_data_file(s, errp);
+    if (ret < 0) {
+        return ret;
+    }
     co_rwlock_wrlock(&s->map_lock);
     co_mutex_lock(&s->lock);
     i = qcow2_snapshot_find(s, id_or_name);
