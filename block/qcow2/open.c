@@ -175,27 +175,6 @@ static void set_geometry(Qcow2State *s)
 
 /* ---- options ---- */
 
-static int take_overlap(Qcow2State *s, BdrvOptions *o, GError **errp)
-{
-    g_autofree char *v = bdrv_options_take(o, "overlap-check");
-
-    s->overlap_constant = s->overlap_cached = true;
-    if (!v || !strcmp(v, "cached")) {
-        return 0;
-    }
-    if (!strcmp(v, "constant") || !strcmp(v, "none")) {
-        s->overlap_cached = false;
-        s->overlap_constant = *v == 'c';
-        return 0;
-    }
-    if (!strcmp(v, "all")) {
-        return set_error(errp, -ENOTSUP,
-                         "overlap-check=all is not supported");
-    }
-    return set_error(errp, -EINVAL, "overlap-check is none, constant or "
-                     "cached, not '%s'", v);
-}
-
 static int take_lazy(Qcow2State *s, BdrvOptions *o, GError **errp)
 {
     bool given = s->hdr.compatible_features & QCOW2_COM_LAZY, lazy;
@@ -216,7 +195,7 @@ static int take_options(Qcow2State *s, BdrvOptions *o, GError **errp)
     int ret;
 
     ret = qcow2_caches_open(s, o, errp);
-    ret = ret < 0 ? ret : take_overlap(s, o, errp);
+    ret = ret < 0 ? ret : qcow2_overlap_take_options(s, o, errp);
     ret = ret < 0 ? ret : take_lazy(s, o, errp);
     ret = ret < 0 ? ret : bdrv_options_take_bool(o, "pass-discard-request",
                                                  unmap, &s->punch_request,
@@ -402,6 +381,7 @@ static void coroutine_fn free_state(Qcow2State *s)
     g_array_unref(s->frees);
     g_free(s->first_free);
     g_free(s->filter);
+    qcow2_inactive_l2_free(s->inactive_l2);
     g_free(s->corrupt_reason);
     co_mutex_destroy(&s->lock);
     co_rwlock_destroy(&s->map_lock);

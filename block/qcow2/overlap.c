@@ -8,7 +8,11 @@
  * L1 tables ("cached"). The second kind may be millions of places, so a filter
  * with one bit per hashed cluster number comes first: a clear bit proves that
  * the cluster is not one of them; a set bit is looked into. Bits are never
- * cleared one by one, only by a rebuild.
+ * cleared one by one, only by a rebuild. L2 tables of snapshots ("all") are in
+ * overlap-inactive.c.
+ *
+ * s->overlap has the categories that are looked at; a writer leaves out those
+ * that it writes on purpose.
  */
 #include "qcow2_int.h"
 
@@ -18,6 +22,76 @@
 #define FILTER_MAX_BITS 26
 /* Far more than the 8 MiB of filter bits are good for. */
 #define FILTER_MAX_CLUSTERS (1ULL << 26)
+
+/* ---- options ---- */
+
+#define CONSTANT (QCOW2_OL_MAIN_HEADER | QCOW2_OL_ACTIVE_L1 | \
+                  QCOW2_OL_REFCOUNT_TABLE | QCOW2_OL_SNAPSHOT_TABLE | \
+                  QCOW2_OL_BITMAP_DIRECTORY)
+#define CACHED   (QCOW2_OL_ACTIVE_L2 | QCOW2_OL_REFCOUNT_BLOCK | \
+                  QCOW2_OL_INACTIVE_L1)
+
+static const struct {
+    const char *name;
+    unsigned categories;
+} templates[] = {
+    { "none", 0 },
+    { "constant", CONSTANT },
+    { "cached", CONSTANT | CACHED },
+    { "all", CONSTANT | CACHED | QCOW2_OL_INACTIVE_L2 },
+};
+
+static const struct {
+    const char *option;
+    unsigned category;
+} categories[] = {
+    { "overlap-check.main-header", QCOW2_OL_MAIN_HEADER },
+    { "overlap-check.active-l1", QCOW2_OL_ACTIVE_L1 },
+    { "overlap-check.active-l2", QCOW2_OL_ACTIVE_L2 },
+    { "overlap-check.refcount-table", QCOW2_OL_REFCOUNT_TABLE },
+    { "overlap-check.refcount-block", QCOW2_OL_REFCOUNT_BLOCK },
+    { "overlap-check.snapshot-table", QCOW2_OL_SNAPSHOT_TABLE },
+    { "overlap-check.inactive-l1", QCOW2_OL_INACTIVE_L1 },
+    { "overlap-check.inactive-l2", QCOW2_OL_INACTIVE_L2 },
+    { "overlap-check.bitmap-directory", QCOW2_OL_BITMAP_DIRECTORY },
+};
+
+static int take_template(Qcow2State *s, BdrvOptions *o, GError **errp)
+{
+    g_autofree char *plain = bdrv_options_take(o, "overlap-check");
+    g_autofree char *dotted = bdrv_options_take(o, "overlap-check.template");
+    const char *name = plain ? plain : dotted ? dotted : "cached";
+
+    if (plain && dotted && strcmp(plain, dotted)) {
+        return set_error(errp, -EINVAL, "overlap-check is '%s' but "
+                         "overlap-check.template is '%s'", plain, dotted);
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(templates); i++) {
+        if (!strcmp(name, templates[i].name)) {
+            s->overlap = templates[i].categories;
+            return 0;
+        }
+    }
+    return set_error(errp, -EINVAL, "overlap-check is none, constant, cached "
+                     "or all, not '%s'", name);
+}
+
+int qcow2_overlap_take_options(Qcow2State *s, BdrvOptions *o, GError **errp)
+{
+    int ret = take_template(s, o, errp);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(categories) && ret == 0; i++) {
+        unsigned bit = categories[i].category;
+        bool on;
+
+        ret = bdrv_options_take_bool(o, categories[i].option,
+                                     s->overlap & bit, &on, errp);
+        if (ret == 0) {
+            s->overlap = on ? s->overlap | bit : s->overlap & ~bit;
+        }
+    }
+    return ret;
+}
 
 /* ---- the filter ---- */
 
@@ -142,28 +216,28 @@ static bool meets(const Qcow2State *s, uint64_t offset, uint64_t bytes,
            (table & ~mask) < end;
 }
 
-/* Returns what is at [@offset, + @bytes), or NULL. */
-static const char *constant_at(const Qcow2State *s, unsigned ignore,
+/* Returns what of the categories @look is at [@offset, + @bytes), or NULL. */
+static const char *constant_at(const Qcow2State *s, unsigned look,
                                uint64_t offset, uint64_t bytes)
 {
-    if (meets(s, offset, bytes, 0, 1)) {
+    if ((look & QCOW2_OL_MAIN_HEADER) && meets(s, offset, bytes, 0, 1)) {
         return "the header";
     }
-    if (!(ignore & QCOW2_OL_ACTIVE_L1) &&
+    if ((look & QCOW2_OL_ACTIVE_L1) &&
         meets(s, offset, bytes, s->l1.offset, (uint64_t)s->l1.size * 8)) {
         return "the active L1 table";
     }
-    if (!(ignore & QCOW2_OL_REFCOUNT_TABLE) &&
+    if ((look & QCOW2_OL_REFCOUNT_TABLE) &&
         meets(s, offset, bytes, s->reftable.offset,
               (uint64_t)s->reftable.size * 8)) {
         return "the refcount table";
     }
-    if (s->hdr.nb_snapshots &&
+    if ((look & QCOW2_OL_SNAPSHOT_TABLE) && s->hdr.nb_snapshots &&
         meets(s, offset, bytes, s->hdr.snapshots_offset,
               s->snaptable_bytes)) {
         return "the snapshot table";
     }
-    if (!(ignore & QCOW2_OL_BITMAP_DIRECTORY) && s->ext.has_bitmaps &&
+    if ((look & QCOW2_OL_BITMAP_DIRECTORY) && s->ext.has_bitmaps &&
         meets(s, offset, bytes, s->ext.bitmap_directory_offset,
               s->ext.bitmap_directory_size)) {
         return "the bitmap directory";
@@ -172,24 +246,22 @@ static const char *constant_at(const Qcow2State *s, unsigned ignore,
 }
 
 /* The slow part: is cluster @offset really one of the many? */
-static const char *cached_at(const Qcow2State *s, unsigned ignore,
+static const char *cached_at(const Qcow2State *s, unsigned look,
                              uint64_t offset)
 {
-    if (!(ignore & QCOW2_OL_ACTIVE_L2)) {
-        for (uint32_t i = 0; i < s->l1.size; i++) {
-            if ((s->l1.entries[i] & QCOW2_OFFSET_MASK) == offset) {
-                return "an active L2 table";
-            }
+    for (uint32_t i = 0; (look & QCOW2_OL_ACTIVE_L2) && i < s->l1.size; i++) {
+        if ((s->l1.entries[i] & QCOW2_OFFSET_MASK) == offset) {
+            return "an active L2 table";
         }
     }
-    if (!(ignore & QCOW2_OL_REFCOUNT_BLOCK)) {
-        for (uint32_t i = 0; i < s->reftable.size; i++) {
-            if (s->reftable.entries[i] == offset) {
-                return "a refcount block";
-            }
+    for (uint32_t i = 0; (look & QCOW2_OL_REFCOUNT_BLOCK) &&
+                         i < s->reftable.size; i++) {
+        if (s->reftable.entries[i] == offset) {
+            return "a refcount block";
         }
     }
-    for (guint i = 0; i < s->snapshots->len; i++) {
+    for (guint i = 0; (look & QCOW2_OL_INACTIVE_L1) &&
+                      i < s->snapshots->len; i++) {
         const Qcow2Snapshot *sn = g_ptr_array_index(s->snapshots, i);
 
         if (sn->l1_table_offset < QCOW2_MAX_HOST_OFFSET &&
@@ -201,32 +273,50 @@ static const char *cached_at(const Qcow2State *s, unsigned ignore,
     return NULL;
 }
 
+/* What is in cluster @offset; 0 or -errno. */
+static int coroutine_fn cluster_at(Qcow2State *s, unsigned look,
+                                   uint64_t offset, const char **ret_what)
+    REQUIRES(s->lock)
+{
+    bool inactive = false;
+    int ret = 0;
+
+    if ((look & CACHED) && filter_hit(s, offset)) {
+        *ret_what = cached_at(s, look, offset);
+    }
+    if (!*ret_what && (look & QCOW2_OL_INACTIVE_L2) && s->snapshots->len) {
+        ret = qcow2_inactive_l2_at(s, offset, &inactive);
+    }
+    if (inactive) {
+        *ret_what = "an L2 table of a snapshot";
+    }
+    return ret;
+}
+
 int coroutine_fn qcow2_check_overlap(Qcow2State *s, unsigned ignore,
                                      uint64_t offset, uint64_t bytes)
 {
     uint64_t first = ROUND_DOWN(offset, s->cluster_size);
+    unsigned look = s->overlap & ~ignore;
     const char *what = NULL;
+    int ret = 0;
 
     if (offset >= QCOW2_MAX_HOST_OFFSET ||
         bytes > QCOW2_MAX_HOST_OFFSET - offset) {
         return qcow2_corruption(s, "write to impossible host offset %#"
                                 PRIx64, offset);
     }
-    if (s->overlap_constant) {
-        what = constant_at(s, ignore, offset, bytes);
-    }
-    for (uint64_t o = first; s->overlap_cached && !what && o < offset + bytes;
-         o += s->cluster_size) {
-        if (filter_hit(s, o)) {
-            what = cached_at(s, ignore, o);
-        }
+    what = look & CONSTANT ? constant_at(s, look, offset, bytes) : NULL;
+    for (uint64_t o = first; (look & ~CONSTANT) && !what && ret == 0 &&
+                             o < offset + bytes; o += s->cluster_size) {
+        ret = cluster_at(s, look, o, &what);
     }
     if (what) {
         return qcow2_corruption(s, "write to host offset %#" PRIx64
                                 " (%" PRIu64 " bytes) would overwrite %s",
                                 offset, bytes, what);
     }
-    return 0;
+    return ret;
 }
 
 /* ---- R7 ---- */

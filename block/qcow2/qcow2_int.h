@@ -171,6 +171,7 @@ int qcow2_header_build(Qcow2Header *h, const Qcow2Extensions *ext,
 typedef struct Qcow2State Qcow2State;
 typedef struct Qcow2Cache Qcow2Cache;
 typedef struct Qcow2SnapIndex Qcow2SnapIndex;
+typedef struct Qcow2InactiveL2 Qcow2InactiveL2;
 typedef struct Qcow2DecodedCache Qcow2DecodedCache;
 typedef struct Qcow2Crypto Qcow2Crypto;
 typedef struct Qcow2CryptoCreate Qcow2CryptoCreate;
@@ -243,8 +244,7 @@ struct Qcow2State {
     bool punch_other;
     bool discard_no_unref;
     bool lazy_refcounts;
-    bool overlap_constant;      /* overlap-check */
-    bool overlap_cached;
+    unsigned overlap;           /* QCOW2_OL_*: what writes must not hit */
     Qcow2Extensions ext;
     unsigned backing_depth;     /* backing file edges above this node */
     bool damaged_ok;            /* opened to be checked (BDRV_O_CHECK) */
@@ -290,6 +290,7 @@ struct Qcow2State {
     uint8_t *filter;            /* overlap.c */
     unsigned filter_bits;
     uint64_t filter_count;
+    Qcow2InactiveL2 *inactive_l2; /* overlap-inactive.c */
 
     GPtrArray *bitmap_tables;   /* Qcow2BitmapTable: as on disk at open */
     bool bitmaps_fresh;         /* some were not in_use at open */
@@ -499,8 +500,18 @@ enum {
     QCOW2_OL_REFCOUNT_TABLE = 1 << 2,
     QCOW2_OL_REFCOUNT_BLOCK = 1 << 3,
     QCOW2_OL_BITMAP_DIRECTORY = 1 << 4,
+    QCOW2_OL_MAIN_HEADER    = 1 << 5,
+    QCOW2_OL_SNAPSHOT_TABLE = 1 << 6,
+    QCOW2_OL_INACTIVE_L1    = 1 << 7,
+    QCOW2_OL_INACTIVE_L2    = 1 << 8,
 };
 
+/* Take overlap-check and overlap-check.* and set s->overlap. */
+int qcow2_overlap_take_options(Qcow2State *s, BdrvOptions *o, GError **errp);
+/* overlap-inactive.c: is an L2 table of a snapshot at @offset? 0 or -errno. */
+int coroutine_fn qcow2_inactive_l2_at(Qcow2State *s, uint64_t offset,
+                                      bool *ret) REQUIRES(s->lock);
+void qcow2_inactive_l2_free(Qcow2InactiveL2 *set);
 /* Note that cluster at @offset holds metadata. */
 void qcow2_filter_add(Qcow2State *s, uint64_t offset) REQUIRES(s->lock);
 /* Collect it all again; after open and after the tables were replaced. */

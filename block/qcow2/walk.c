@@ -382,7 +382,9 @@ static int coroutine_fn check_target(Qcow2State *s, uint64_t offset)
     int ret;
 
     co_mutex_lock(&s->lock);
-    ret = qcow2_check_overlap(s, QCOW2_OL_ACTIVE_L2, offset, s->cluster_size);
+    /* Flags change in tables that snapshots share, too. */
+    ret = qcow2_check_overlap(s, QCOW2_OL_ACTIVE_L2 | QCOW2_OL_INACTIVE_L2,
+                              offset, s->cluster_size);
     co_mutex_unlock(&s->lock);
     return ret;
 }
