@@ -120,7 +120,8 @@ static int coroutine_fn measure(const Qcow2Create *p, uint64_t size,
     return 0;
 }
 
-/* Every bitmap with all its clusters: what bits are set may change. */
+/* Every bitmap, inconsistent or not, with all its clusters: what bits are set
+ * may change. */
 static void measure_bitmaps(const Qcow2Create *p, const BlockDriverState *src,
                             BdrvMeasure *ret)
 {
@@ -137,10 +138,11 @@ static void measure_bitmaps(const Qcow2Create *p, const BlockDriverState *src,
         const BdrvDirtyBitmap *bm = g_ptr_array_index(src->dirty_bitmaps, i);
         uint64_t nb;
 
-        if (!bm->persistent || bm->inconsistent) {
+        if (!bm->persistent) {
             continue;
         }
-        nb = DIV_ROUND_UP(sparse_bits_size(bm->bits), cs * 8);
+        nb = DIV_ROUND_UP(bdrv_bitmap_nb_bits(src->total_bytes,
+                                              bm->granularity_bits), cs * 8);
         ret->bitmaps += ROUND_UP(nb * 8, cs) + nb * cs;
         directory += qcow2_bitmap_entry_bytes(strlen(bm->name));
     }

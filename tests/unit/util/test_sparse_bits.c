@@ -180,7 +180,11 @@ static void test_a_page_that_fills_up_or_empties_bit_by_bit_goes(void **state)
     sparse_bits_free(b);
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifndef __has_feature /* clang's way to say it */
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || \
+    __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define HAVE_RLIMIT_AS false
 #else
 #define HAVE_RLIMIT_AS true
