@@ -470,14 +470,13 @@ static bool set_flags(const Qcow2State *s, const Qcow2Walk *w, uint8_t *data)
     return changed;
 }
 
-/* All slices of the table that L1 entry @index has now, then that entry. */
-static int coroutine_fn set_table(Qcow2State *s, Qcow2Walk *w,
-                                  uint32_t index)
+/* All slices of the table that L1 entry @index has now. */
+static int coroutine_fn set_slices(Qcow2State *s, Qcow2Walk *w,
+                                   uint32_t index)
     REQUIRES(s->lock) DROPS(s->lock)
 {
     uint64_t start = index * qcow2_l1_coverage(s);
     uint64_t step = s->cluster_size << s->l2_slice_bits;
-    uint64_t entry;
 
     for (uint64_t o = 0; o < qcow2_l1_coverage(s); o += step) {
         Qcow2CacheEntry *e;
@@ -493,7 +492,27 @@ static int coroutine_fn set_table(Qcow2State *s, Qcow2Walk *w,
         }
         qcow2_cache_put(s, s->l2_cache, e);
     }
-    entry = s->l1.entries[index];
+    return 0;
+}
+
+/* The slices of the table of L1 entry @index, then that entry. */
+static int coroutine_fn set_table(Qcow2State *s, Qcow2Walk *w,
+                                  uint32_t index)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    uint64_t table, entry;
+    int ret;
+
+    do {
+        table = s->l1.entries[index] & QCOW2_OFFSET_MASK;
+        ret = set_slices(s, w, index);
+        if (ret < 0) {
+            return ret;
+        }
+        entry = s->l1.entries[index];
+        /* K3: a guest's write may have copied the table from disk, where the
+         * flags are not yet. */
+    } while ((entry & QCOW2_OFFSET_MASK) != table);
     if ((entry & QCOW2_OFFSET_MASK) && !(entry & QCOW2_COPIED) &&
         qcow2_tally_is_one(w->tally, (entry & QCOW2_OFFSET_MASK) >>
                                      s->cluster_bits)) {
