@@ -22,6 +22,9 @@
 #include "util/aio.h"
 #include "util/plant.h"
 
+#define LINK_UNLOCKED \
+    (PLANTED(S1_LINK_UNLOCKED) || PLANTED(Q_LOCK_DROPPED_AT_LINK))
+
 /* ---- begin ---- */
 
 static Qcow2WriteKind kind_of(const Qcow2State *s, Qcow2Entry e,
@@ -128,16 +131,16 @@ static int coroutine_fn write_claim(Qcow2State *s, Qcow2Write *w)
     return 0;
 }
 
-/* For the fault of S1_LINK_UNLOCKED: have the slice cached. */
+/* For the faults of S1_LINK_UNLOCKED and Q_STALE_L2_SLICE: have the slice
+ * cached, but do not keep it there. */
 static int coroutine_fn link_prepare(Qcow2State *s, Qcow2Write *w)
     REQUIRES(s->lock) DROPS(s->lock)
 {
-    Qcow2CacheEntry *e;
-    unsigned index;
-    int ret = qcow2_get_slice(s, &s->l1, w->range.start, &e, &index);
+    int ret = qcow2_get_slice(s, &s->l1, w->range.start, &w->stale,
+                              &w->stale_index);
 
     if (ret == 0) {
-        qcow2_cache_put(s, s->l2_cache, e);
+        qcow2_cache_put(s, s->l2_cache, w->stale);
     }
     return ret;
 }
@@ -180,7 +183,7 @@ static int coroutine_fn write_place(Qcow2State *s, Qcow2Write *w)
     if (ret == 0 && link) {
         qcow2_cow_plan(s, w);
     }
-    if (PLANTED(S1_LINK_UNLOCKED) && ret == 0 && link) {
+    if ((LINK_UNLOCKED || PLANTED(Q_STALE_L2_SLICE)) && ret == 0 && link) {
         ret = link_prepare(s, w);
     }
     if (ret < 0 || qcow2_has_data_file(s)) {
@@ -236,6 +239,20 @@ static Qcow2Entry linked(const Qcow2State *s, const Qcow2Write *w,
     return e;
 }
 
+/* Pin the slice that the write changes. */
+static int coroutine_fn link_slice(Qcow2State *s, Qcow2Write *w,
+                                   Qcow2CacheEntry **ret, unsigned *ret_index)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    if (PLANTED(Q_STALE_L2_SLICE)) {
+        *ret = w->stale; /* what it was before the data was written */
+        *ret_index = w->stale_index;
+        w->stale->pins++;
+        return 0;
+    }
+    return qcow2_get_slice(s, &s->l1, w->range.start, ret, ret_index);
+}
+
 /* Put the host clusters into the map. Nothing of ours is lost on failure. */
 static int coroutine_fn write_link(Qcow2State *s, Qcow2Write *w)
     REQUIRES(s->lock) DROPS(s->lock)
@@ -245,7 +262,7 @@ static int coroutine_fn write_link(Qcow2State *s, Qcow2Write *w)
     unsigned index;
     int ret;
 
-    ret = qcow2_get_slice(s, &s->l1, w->range.start, &e, &index);
+    ret = link_slice(s, w, &e, &index);
     if (ret < 0) {
         return ret;
     }
@@ -277,7 +294,7 @@ static int coroutine_fn write_finish(Qcow2State *s, Qcow2Write *w, int ret)
     REQUIRES(s->lock) DROPS(s->lock)
 {
     if (ret == 0 && w->kind != QCOW2_WRITE_IN_PLACE &&
-        !PLANTED(S1_LINK_UNLOCKED)) {
+        !LINK_UNLOCKED) {
         ret = write_link(s, w);
     }
     ret = write_leave(s, w, ret);
@@ -297,7 +314,7 @@ static int coroutine_fn write_piece(Qcow2State *s, Qcow2Write *w)
         co_mutex_lock(&s->lock);
     }
     ret = qcow2_cow_write(s, w);
-    if (PLANTED(S1_LINK_UNLOCKED) && ret == 0 &&
+    if (LINK_UNLOCKED && ret == 0 &&
         w->kind != QCOW2_WRITE_IN_PLACE) {
         ret = link_unlocked(s, w);
     }

@@ -91,6 +91,15 @@ unsigned qcow2_cache_busy(const Qcow2Cache *c)
     return n;
 }
 
+void qcow2_cache_inspect(const Qcow2Cache *c,
+                         void (*fn)(const Qcow2CacheEntry *e, void *opaque),
+                         void *opaque)
+{
+    for (const GList *l = c->lru.head; l; l = l->next) {
+        fn(l->data, opaque);
+    }
+}
+
 static void set_clean(Qcow2Cache *c, Qcow2CacheEntry *e)
 {
     if (e->dirty) {
@@ -336,7 +345,8 @@ static int coroutine_fn victim(Qcow2State *s, Qcow2Cache *c,
         return -EAGAIN;
     }
     if (e->dirty) {
-        if (PLANTED(S1_REFCOUNT_UNLOCKED) &&
+        if ((PLANTED(S1_REFCOUNT_UNLOCKED) ||
+             PLANTED(Q_REFCOUNT_READ_UNLOCKED)) &&
             c->kind == QCOW2_CACHE_REFBLOCK) {
             r = make_clean_unlocked(s, c);
         } else {

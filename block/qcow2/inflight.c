@@ -21,6 +21,7 @@
  * a cluster only when both just read.
  */
 #include "qcow2_int.h"
+#include "util/plant.h"
 
 /* Pieces of one request that run at a time. */
 #define MAX_PIECES 8
@@ -28,6 +29,9 @@
 Qcow2InFlight *qcow2_in_flight_clip(Qcow2State *s, uint64_t start,
                                     uint64_t *end, bool exclusive)
 {
+    if (PLANTED(Q_DEPENDENCY_NOT_AWAITED)) {
+        return NULL;
+    }
     if (!exclusive && !s->in_flight_exclusive) {
         return NULL; /* the common case of many readers */
     }

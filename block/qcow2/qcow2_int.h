@@ -425,6 +425,10 @@ unsigned qcow2_cache_capacity(const Qcow2Cache *c);
 size_t qcow2_cache_bytes(const Qcow2Cache *c);
 /* For tests: entries that are pinned or loading. */
 unsigned qcow2_cache_busy(const Qcow2Cache *c);
+/* For tests: @fn sees every entry, the most recently used one first. */
+void qcow2_cache_inspect(const Qcow2Cache *c,
+                         void (*fn)(const Qcow2CacheEntry *e, void *opaque),
+                         void *opaque);
 
 /* ---- cachesize.c ---- */
 
@@ -949,6 +953,8 @@ typedef struct Qcow2Write {
     bool tail_zero;
     bool new_clusters;      /* host clusters are ours until linked */
     bool fresh;             /* and were never written: they read as zeroes */
+    Qcow2CacheEntry *stale; /* for planted faults only */
+    unsigned stale_index;
 } Qcow2Write;
 
 /* Decide on cow_start, cow_end and what is zero; not for IN_PLACE. */

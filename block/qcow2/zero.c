@@ -27,6 +27,7 @@
  * discard-no-unref keeps.
  */
 #include "qcow2_int.h"
+#include "util/plant.h"
 
 void qcow2_free_entry(Qcow2State *s, uint64_t entry, bool punch)
 {
@@ -287,7 +288,7 @@ int coroutine_fn qcow2_zero_bytes(Qcow2State *s, uint64_t guest_offset,
         Qcow2InFlight range, *other;
 
         other = qcow2_in_flight_clip(s, start, &stop, true);
-        if (other) {
+        if (other && !PLANTED(Q_DISCARD_IGNORES_IN_FLIGHT)) {
             co_queue_wait(&other->waiters, &s->lock);
             continue;
         }
