@@ -23,13 +23,15 @@ static int check_names(const Qcow2State *s, const char *file, const char *fmt,
     return 0;
 }
 
-static int coroutine_fn rewrite(Qcow2State *s, const char *file,
-                                const char *fmt, GError **errp)
-    REQUIRES(s->lock)
+int coroutine_fn qcow2_set_backing(Qcow2State *s, const char *file,
+                                   const char *fmt, GError **errp)
 {
     char *old_file = s->ext.backing_file, *old_fmt = s->ext.backing_format;
-    int ret;
+    int ret = check_names(s, file, fmt, errp);
 
+    if (ret < 0) {
+        return ret;
+    }
     s->ext.backing_file = g_strdup(file);
     s->ext.backing_format = g_strdup(fmt);
     ret = qcow2_header_rewrite(s);
@@ -60,13 +62,9 @@ int coroutine_fn qcow2_co_change_backing_file(BlockDriverState *bs,
     if (!file) {
         fmt = NULL;
     }
-    ret = check_names(s, file, fmt, errp);
-    if (ret < 0) {
-        return ret;
-    }
     co_rwlock_wrlock(&s->map_lock);
     co_mutex_lock(&s->lock);
-    ret = rewrite(s, file, fmt, errp);
+    ret = qcow2_set_backing(s, file, fmt, errp);
     co_mutex_unlock(&s->lock);
     co_rwlock_unlock(&s->map_lock);
     return ret;

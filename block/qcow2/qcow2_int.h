@@ -1179,6 +1179,28 @@ int coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *ret,
 
 int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, uint64_t size,
                                    BdrvPrealloc prealloc, GError **errp);
+/* The same with map_lock held exclusively. */
+int coroutine_fn qcow2_resize(Qcow2State *s, uint64_t size,
+                              BdrvPrealloc prealloc, GError **errp)
+    EXCLUDES(s->lock);
+
+/* ---- amend.c, recount.c, downgrade.c; map_lock held exclusively ---- */
+
+int coroutine_fn qcow2_co_amend(BlockDriverState *bs, BdrvOptions *opts,
+                                bool force, BdrvProgressFunc *progress,
+                                void *opaque, GError **errp);
+/* Write all refcounts anew, 2^@order bits wide. -EINVAL: some do not fit. */
+int coroutine_fn qcow2_change_refcount_order(Qcow2State *s, unsigned order,
+                                             BdrvProgressFunc *progress,
+                                             void *opaque, GError **errp)
+    REQUIRES(s->lock) DROPS(s->lock);
+/* Can the image become version 2, when its refcounts have that order? */
+int qcow2_check_downgrade(const Qcow2State *s, unsigned order, GError **errp);
+/* Turn zero clusters of all layers into what version 2 knows. */
+int coroutine_fn qcow2_drop_zero_flags(Qcow2State *s,
+                                       BdrvProgressFunc *progress,
+                                       void *opaque, GError **errp)
+    REQUIRES(s->lock) DROPS(s->lock);
 
 /* ---- shrink.c; map_lock held exclusively ---- */
 
@@ -1192,6 +1214,11 @@ void coroutine_fn qcow2_trim_file(Qcow2State *s)
     REQUIRES(s->lock) DROPS(s->lock);
 
 /* ---- empty.c, backing.c ---- */
+
+/* Name another backing file in the header; NULL: none. */
+int coroutine_fn qcow2_set_backing(Qcow2State *s, const char *file,
+                                   const char *fmt, GError **errp)
+    REQUIRES(s->lock);
 
 int coroutine_fn qcow2_co_make_empty(BlockDriverState *bs, GError **errp);
 int coroutine_fn qcow2_co_change_backing_file(BlockDriverState *bs,

@@ -192,9 +192,8 @@ static int check_size(const Qcow2State *s, uint64_t size, GError **errp)
     return 0;
 }
 
-static int coroutine_fn resize(Qcow2State *s, uint64_t size,
-                               BdrvPrealloc prealloc, GError **errp)
-    EXCLUDES(s->lock)
+int coroutine_fn qcow2_resize(Qcow2State *s, uint64_t size,
+                              BdrvPrealloc prealloc, GError **errp)
 {
     uint64_t old = s->hdr.size;
     int ret = check_size(s, size, errp);
@@ -228,7 +227,7 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, uint64_t size,
                          "loaded"); /* its place depends on the size */
     }
     co_rwlock_wrlock(&s->map_lock);
-    ret = resize(s, size, prealloc, errp);
+    ret = qcow2_resize(s, size, prealloc, errp);
     co_rwlock_unlock(&s->map_lock);
     return ret;
 }
