@@ -137,6 +137,7 @@ class Firn:
     def _answer(self, lines):
         """Run commands. Returns for each whether it was done, and all
         output."""
+        lines = ['secret s0 data=' + SECRET] + lines
         done = subprocess.run([self.tool], input='\n'.join(lines + ['']),
                               stdout=subprocess.PIPE, timeout=120,
                               stderr=subprocess.STDOUT, text=True,
@@ -149,7 +150,7 @@ class Firn:
         if len(said) != len(lines):
             raise Mismatch('firn stopped (%d): %s' % (
                 done.returncode, done.stdout[-500:]))
-        return [answer == 'ok' for answer in said], done.stdout
+        return [answer == 'ok' for answer in said[1:]], done.stdout
 
     def script(self, lines):
         return self._answer(lines)[0]
