@@ -164,6 +164,18 @@ static unsigned count_requests(const char *base, FakeType types)
     return n;
 }
 
+static void crash(FakeDisk *d, unsigned after, unsigned mode)
+{
+    if (mode < 2) {
+        fake_power_on(d, mode == 1);
+    } else {
+        GRand *rand = g_rand_new_with_seed(after * MODES + mode);
+
+        fake_crash(d, rand);
+        g_rand_free(rand);
+    }
+}
+
 static void cut(const char *base, const Config *c, unsigned after,
                 unsigned mode)
 {
@@ -173,14 +185,7 @@ static void cut(const char *base, const Config *c, unsigned after,
 
     fake_cut_power_after(d, after);
     (void)session();
-    if (mode < 2) {
-        fake_power_on(d, mode == 1);
-    } else {
-        GRand *rand = g_rand_new_with_seed(after * MODES + mode);
-
-        fake_crash(d, rand);
-        g_rand_free(rand);
-    }
+    crash(d, after, mode);
     survey(d, where, false);
     fake_disk_free(d);
 }
@@ -203,6 +208,94 @@ static void test_power_cut_leaves_whole_or_distrusted_bitmaps(void **state)
     }
     print_message("%u states after a power cut\n", states);
 }
+
+/* ---- the first bitmap comes, the last ones go ---- */
+
+/* Open, write sector 100, and with @first a new bitmap, else remove all. */
+static int short_session(bool first)
+{
+    static const char *const names[] = { "old", "off", "gone" };
+    uint8_t buf[512] = { 7 };
+    BdrvOptions *o = bdrv_options_new();
+    BlockBackend *blk;
+    int ret, ret2;
+
+    bdrv_options_set(o, "driver", "qcow2");
+    ret = blk_open(test_ctx, "fake:b", o, RW, &blk, NULL);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = first ? blk_bitmap_add(blk, "first", 512, BDRV_BITMAP_PERSISTENT,
+                                 NULL) : 0;
+    ret = ret < 0 ? ret : blk_pwrite(blk, 100 * 512, 512, buf);
+    for (unsigned i = 0; i < 3 && !first && ret == 0; i++) {
+        ret = blk_bitmap_remove(blk, names[i], NULL);
+    }
+    ret2 = blk_close(blk);
+    return ret < 0 ? ret : ret2;
+}
+
+static void survey_short(FakeDisk *d, bool first)
+{
+    BlockBackend *blk;
+    g_autoptr(GPtrArray) list = NULL;
+
+    b_check(d, true);
+    blk = q_open("fake:b", NULL, RW);
+    assert_int_equal(blk_bitmap_list(blk, &list, NULL), 0);
+    assert_true(list->len == 0 || list->len == (first ? 1 : 3));
+    if (list->len && first) {
+        b_expect(blk, "first", 100 * 512, 512);
+    } else if (list->len) {
+        const BdrvBitmapInfo *info = g_ptr_array_index(list, 0);
+
+        if (!info->inconsistent) {
+            expect_marks(blk, "removing");
+        }
+    }
+    q_close(blk);
+    b_check(d, true);
+}
+
+static unsigned cut_short(const char *base, bool first)
+{
+    FakeDisk *d = disk_from(base);
+    unsigned n;
+
+    assert_int_equal(short_session(first), 0);
+    n = fake_count(d, FAKE_WRITE | FAKE_ZERO);
+    b_check(d, false);
+    survey_short(d, first);
+    fake_disk_free(d);
+    for (unsigned i = 0; i < n * MODES; i++) {
+        d = disk_from(base);
+        fake_cut_power_after(d, i / MODES);
+        (void)short_session(first);
+        crash(d, i / MODES, i % MODES);
+        survey_short(d, first);
+        fake_disk_free(d);
+    }
+    return n * MODES;
+}
+
+static void test_power_cut_while_the_extension_comes_or_goes(void **state)
+{
+    unsigned states = 0;
+
+    for (size_t k = 0; k < G_N_ELEMENTS(configs); k++) {
+        g_autofree char *base = test_path("base.qcow2");
+        FakeDisk *d = b_disk(configs[k].create);
+
+        assert_int_equal(fake_disk_save(d, base), 0);
+        fake_disk_free(d);
+        states += cut_short(base, true);
+        make_base(base, &configs[k]);
+        states += cut_short(base, false);
+    }
+    print_message("%u states after a power cut\n", states);
+}
+
+/* ---- failures ---- */
 
 static void test_failing_request_leaves_whole_or_distrusted_bitmaps(
     void **state)
@@ -506,6 +599,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_power_cut_leaves_whole_or_distrusted_bitmaps),
+        TEST(test_power_cut_while_the_extension_comes_or_goes),
         TEST(test_failing_request_leaves_whole_or_distrusted_bitmaps),
         TEST(test_failed_store_is_reported_and_leaks_nothing),
         TEST(test_damaged_directory_keeps_writers_out_only),
