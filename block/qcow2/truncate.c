@@ -44,16 +44,29 @@ static int coroutine_fn write_zeroes(Qcow2State *s, uint64_t offset,
     return ret;
 }
 
-/* The rest of the last cluster, from @offset to @end inside it. */
+/* The rest of the last cluster, from @offset to @end inside it. For the old
+ * disk it reads as zeroes where the backing file, of @backing bytes, would be
+ * seen by the new one: qcow2_reads_zero() does not tell. */
 static int coroutine_fn clear_tail(Qcow2State *s, uint64_t offset,
-                                   uint64_t end)
+                                   uint64_t end, uint64_t backing)
     EXCLUDES(s->lock)
 {
-    bool zero;
-    int ret;
+    uint64_t pos = offset;
+    bool zero = true;
+    int ret = 0;
 
     co_mutex_lock(&s->lock);
-    ret = qcow2_reads_zero(s, offset, end, &zero);
+    while (pos < end && zero && ret == 0) {
+        Qcow2Mapping m;
+
+        ret = qcow2_map(s, &s->l1, pos, end - pos, &m);
+        if (ret == 0) {
+            zero = m.type == QCOW2_CLUSTER_ZERO_PLAIN ||
+                   m.type == QCOW2_CLUSTER_ZERO_ALLOC ||
+                   (m.type == QCOW2_CLUSTER_UNALLOCATED && pos >= backing);
+            pos += m.bytes;
+        }
+    }
     co_mutex_unlock(&s->lock);
     return ret < 0 || zero ? ret : write_zeroes(s, offset, end);
 }
@@ -73,7 +86,7 @@ static int coroutine_fn clear_area(Qcow2State *s, uint64_t from, uint64_t to)
         }
     }
     if (from < first) {
-        ret = clear_tail(s, from, MIN(first, to));
+        ret = clear_tail(s, from, MIN(first, to), backing);
     }
     to = MIN(to, (uint64_t)backing);
     if (ret < 0 || first >= to) {
@@ -143,6 +156,9 @@ static int coroutine_fn grow(Qcow2State *s, uint64_t old, uint64_t size,
     co_mutex_unlock(&s->lock);
     ret = ret < 0 ? ret : resize_data_file(s, size);
     ret = ret < 0 ? ret : clear_area(s, old, end);
+    if (ret == 0 && qcow2_has_data_file(s)) {
+        ret = bdrv_co_flush(s->data_file->bs); /* R2: the size exposes it */
+    }
     co_mutex_lock(&s->lock);
     if (ret == 0 && prealloc != BDRV_PREALLOC_OFF) {
         ret = qcow2_preallocate(s, old, size, prealloc);

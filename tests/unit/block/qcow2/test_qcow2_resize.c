@@ -127,6 +127,29 @@ static void test_growing_over_a_longer_backing_file_shows_zeroes(void **state)
     }
 }
 
+/* The disk ends inside a cluster that it does not have itself. */
+static void test_growing_hides_the_backing_file_behind_the_old_end(
+    void **state)
+{
+    for (int mode = BDRV_PREALLOC_OFF; mode <= BDRV_PREALLOC_METADATA;
+         mode++) {
+        g_autofree char *base = test_path("base.raw");
+        g_autofree char *path = test_path("r.qcow2");
+        g_autofree char *bytes = g_strnfill(300 * KIB, 'b');
+        BlockBackend *blk;
+
+        assert_true(g_file_set_contents(base, bytes, 300 * KIB, NULL));
+        q_create(path, "size=50k,cluster_size=4k,backing_file=base.raw,"
+                 "backing_fmt=raw");
+        blk = q_open(path, "", BDRV_O_RDWR);
+        resize(blk, 280 * KIB, (BdrvPrealloc)mode);
+        assert_true(maint_is(blk, 0, 50 * KIB, 'b'));
+        assert_true(maint_is(blk, 50 * KIB, 280 * KIB, 0));
+        q_close(blk);
+        q_qemu_check(path);
+    }
+}
+
 static void test_snapshots_keep_what_is_cut_off(void **state)
 {
     g_autofree char *path = test_path("r.qcow2");
@@ -249,6 +272,7 @@ static const struct CMUnitTest tests[] = {
     R_TEST(test_file_gets_shorter),
     R_TEST(test_new_area_is_preallocated),
     R_TEST(test_growing_over_a_longer_backing_file_shows_zeroes),
+    R_TEST(test_growing_hides_the_backing_file_behind_the_old_end),
     R_TEST(test_snapshots_keep_what_is_cut_off),
     R_TEST(test_impossible_sizes_are_refused),
     R_TEST(test_cuts_while_shrinking_leave_leaks_at_worst),
