@@ -53,6 +53,17 @@ static unsigned image_sectors(CrashWorld *w)
     return 0;
 }
 
+/* Which generation @p is of, for a message; -1: none. */
+static int64_t generation(CrashWorld *w, const uint8_t *p, unsigned lba)
+{
+    for (uint32_t gen = 0; gen <= w->gen; gen++) {
+        if (sector_is(p, lba, gen)) {
+            return gen;
+        }
+    }
+    return sector_is(p, lba, CRASH_BACKING) ? (int64_t)CRASH_BACKING : -1;
+}
+
 static void expect_disk(CrashWorld *w, const SectorSet *want, unsigned n,
                         const char *what)
 {
@@ -67,8 +78,10 @@ static void expect_disk(CrashWorld *w, const SectorSet *want, unsigned n,
     }
     bad = crash_model_foreign(want, buf, n, &first);
     if (bad) {
-        crash_fail(w, "%s: %u sectors are foreign, first %u (generation %u "
-                   "expected)", what, bad, first, want[first].g[0].gen);
+        crash_fail(w, "%s: %u sectors are foreign, first %u (generation %"
+                   PRId64 ", expected %u)", what, bad, first,
+                   generation(w, buf + first * SECTOR_BYTES, first),
+                   want[first].g[0].gen);
     }
 }
 

@@ -16,15 +16,18 @@
 #define STATES_PER_CUT 3
 #define LOOK_PEER_EVERY 101
 
+/* Every way to change the size. */
+#define CRASH_SHRINKS (CRASH_RESIZE | CRASH_SHRINK | CRASH_PREALLOC)
+
 static CrashCounts counts;
 static bool without_luks;
 
 const CrashConfig crash_configs[] = {
     { "c1k", "cluster_size=1k", "pass-discard-other=on", 256, 2,
-      CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0, CRASH_ALONE },
+      CRASH_SNAP | CRASH_VM | CRASH_RESIZE | CRASH_SHRINK, 0, CRASH_ALONE },
     { "rb64", "cluster_size=512,refcount_bits=64",
       "l2-cache-size=1k,l2-cache-entry-size=512,refcount-cache-size=2k", 256,
-      1, CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0, CRASH_ALONE },
+      1, CRASH_SNAP | CRASH_VM | CRASH_SHRINKS, 0, CRASH_ALONE },
     { "v2", "cluster_size=4k,compat=0.10", "", 256, 8, CRASH_SNAP | CRASH_VM,
       0, false },
     { "rb1", "cluster_size=1k,refcount_bits=1", "", 256, 2,
@@ -34,13 +37,13 @@ const CrashConfig crash_configs[] = {
     { "rb4", "cluster_size=512,refcount_bits=4", "", 200, 1,
       CRASH_SNAP | CRASH_VM, 0, CRASH_ALONE },
     { "rb8", "cluster_size=2k,refcount_bits=8", "", 256, 4,
-      CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0, CRASH_ALONE },
+      CRASH_SNAP | CRASH_VM | CRASH_SHRINKS, 0, CRASH_ALONE },
     { "rb32", "cluster_size=1k,refcount_bits=32", "", 256, 2,
       CRASH_SNAP | CRASH_VM, 0, CRASH_ALONE },
     { "64k", "cluster_size=64k", "", CRASH_SECTORS, 128, CRASH_SNAP | CRASH_VM,
       0, false },
     { "backing", "cluster_size=4k,backing_file=rec:b,backing_fmt=raw", "",
-      256, 8, CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0, CRASH_BELOW },
+      256, 8, CRASH_SNAP | CRASH_VM | CRASH_SHRINKS | CRASH_EMPTY, 0, CRASH_BELOW },
     { "zlib", "cluster_size=4k", "", CRASH_SECTORS, 8,
       CRASH_SNAP | CRASH_VM | CRASH_COMPRESS, 0, CRASH_ALONE },
     { "zstd", "cluster_size=2k,compression_type=zstd,refcount_bits=2", "",
@@ -48,28 +51,28 @@ const CrashConfig crash_configs[] = {
     { "extl2", "cluster_size=16k,extended_l2=on", "", CRASH_SECTORS, 32,
       CRASH_SNAP | CRASH_VM | CRASH_COMPRESS, 0, CRASH_ALONE },
     { "extl2below", "cluster_size=16k,extended_l2=on,backing_file=rec:b,"
-      "backing_fmt=raw", "", 300, 32, CRASH_SNAP | CRASH_VM | CRASH_RESIZE, 0,
+      "backing_fmt=raw", "", 300, 32, CRASH_SNAP | CRASH_VM | CRASH_SHRINKS | CRASH_EMPTY, 0,
       CRASH_BELOW },
     { "bitmap", "cluster_size=1k", "", CRASH_SECTORS, 2,
       CRASH_SNAP | CRASH_VM | CRASH_BITMAP, 0, CRASH_ALONE },
     { "datafile", "cluster_size=1k,data_file=rec:d",
-      "data-file=rec:d", 256, 2, CRASH_RESIZE, 0, CRASH_DATA_FILE },
+      "data-file=rec:d", 256, 2, CRASH_SHRINKS, 0, CRASH_DATA_FILE },
     { "dataraw", "cluster_size=2k,data_file=rec:d,data_file_raw=on",
-      "data-file=rec:d", 256, 4, CRASH_RESIZE | CRASH_RAW, 0,
+      "data-file=rec:d", 256, 4, CRASH_SHRINKS | CRASH_RAW, 0,
       CRASH_DATA_FILE },
     { "dataextl2", "cluster_size=16k,data_file=rec:d,extended_l2=on",
       "data-file=rec:d", CRASH_SECTORS, 32, 0, 0, CRASH_DATA_FILE },
     { "luks", "cluster_size=4k,encrypt.format=luks,encrypt.key-secret=crash,"
       "encrypt.iter-time=1", "encrypt.key-secret=crash", 256, 8,
-      CRASH_SNAP | CRASH_VM | CRASH_RESIZE | CRASH_LUKS, 0, CRASH_ALONE },
+      CRASH_SNAP | CRASH_VM | CRASH_RESIZE | CRASH_SHRINK | CRASH_LUKS, 0, CRASH_ALONE },
     { "lazy", "cluster_size=1k,lazy_refcounts=on", "", 256, 2,
-      CRASH_SNAP | CRASH_VM | CRASH_RESIZE | CRASH_COMPRESS, 0, CRASH_ALONE },
+      CRASH_SNAP | CRASH_VM | CRASH_RESIZE | CRASH_SHRINK | CRASH_COMPRESS, 0, CRASH_ALONE },
     { "lazyextl2", "cluster_size=16k,lazy_refcounts=on,extended_l2=on,"
       "refcount_bits=4", "", CRASH_SECTORS, 32, CRASH_SNAP, 0, CRASH_ALONE },
     { "metadata", "cluster_size=1k,preallocation=metadata", "", 256, 2,
-      CRASH_SNAP | CRASH_VM | CRASH_RESIZE | CRASH_PREALLOC, 0, CRASH_ALONE },
+      CRASH_SNAP | CRASH_VM | CRASH_SHRINKS, 0, CRASH_ALONE },
     { "full", "cluster_size=4k,preallocation=full,refcount_bits=8", "", 256, 8,
-      CRASH_SNAP | CRASH_RESIZE | CRASH_PREALLOC, 0, CRASH_ALONE },
+      CRASH_SNAP | CRASH_SHRINKS, 0, CRASH_ALONE },
     { "commit", "cluster_size=2k,backing_file=rec:b,backing_fmt=raw", "",
       CRASH_SECTORS, 4, CRASH_COMMIT | CRASH_COMPRESS, 0, CRASH_BELOW },
     { "reftable", "cluster_size=512,refcount_bits=64", "", 6144, 1,

@@ -325,8 +325,6 @@ static bool refused(const CrashOp *op)
     case OP_SNAP_CREATE:
     case OP_SNAP_GOTO:
         return op->ret == -ERANGE;
-    case OP_COMMIT:
-        return op->ret == -ENOTSUP;
     case OP_AMEND:
         return op->ret == -ENOTSUP || op->ret == -EINVAL ||
                op->ret == -ERANGE;
