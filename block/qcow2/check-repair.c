@@ -176,7 +176,8 @@ int coroutine_fn qcow2_repair_copied(Qcow2Check *c)
             qcow2_table_set(&s->l1, i, wanted);
         }
     }
-    ret = ret < 0 ? ret : qcow2_table_write(s, &s->l1, QCOW2_OL_ACTIVE_L1,
+    ret = ret < 0 ? ret : qcow2_table_write(c->s, &c->s->l1,
+                                            QCOW2_OL_ACTIVE_L1,
                                             BLKDBG_L1_UPDATE);
     return ret < 0 ? ret : flush(c);
 }

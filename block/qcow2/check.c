@@ -96,11 +96,13 @@ static int coroutine_fn check_init(Qcow2Check *c, GError **errp)
     return 0;
 }
 
-static int coroutine_fn check_pass(Qcow2Check *c, GError **errp)
-    REQUIRES(c->s->lock)
+/* c->s is @s; clang cannot know. */
+static int coroutine_fn check_pass(Qcow2State *s, Qcow2Check *c,
+                                   GError **errp) REQUIRES(s->lock) NO_TSA
 {
     int ret = check_init(c, errp);
 
+    co_mutex_assert_locked(&s->lock);
     if (ret < 0) {
         return ret;
     }
@@ -162,10 +164,9 @@ static bool snapshots_need_rewrite(const Qcow2Check *c)
            !c->snaptable_lost && !c->too_low && !c->rebuild;
 }
 
-static int coroutine_fn rewrite_snapshots(Qcow2Check *c)
-    REQUIRES(c->s->lock) DROPS(c->s->lock)
+static int coroutine_fn rewrite_snapshots(Qcow2State *s)
+    REQUIRES(s->lock) DROPS(s->lock)
 {
-    Qcow2State *s = c->s;
     int ret = refresh(s);
 
     ret = ret < 0 ? ret : qcow2_snapshot_rewrite_table(s);
@@ -178,10 +179,13 @@ static int coroutine_fn rewrite_snapshots(Qcow2Check *c)
     return ret;
 }
 
-static int coroutine_fn repair_step(Qcow2Check *c, Step step, unsigned fix)
-    REQUIRES(c->s->lock) DROPS(c->s->lock)
+static int coroutine_fn repair_step(Qcow2State *s, Qcow2Check *c, Step step,
+                                    unsigned fix)
+    REQUIRES(s->lock) DROPS(s->lock) NO_TSA
 {
     bool errors = fix & BDRV_FIX_ERRORS;
+
+    co_mutex_assert_locked(&s->lock);
 
     switch (step) {
     case STEP_ZEROES:
@@ -193,7 +197,7 @@ static int coroutine_fn repair_step(Qcow2Check *c, Step step, unsigned fix)
     case STEP_COPIED:
         return may_set_copied(c, fix) ? qcow2_repair_copied(c) : 0;
     case STEP_SNAPSHOTS:
-        return errors && snapshots_need_rewrite(c) ? rewrite_snapshots(c) : 0;
+        return errors && snapshots_need_rewrite(c) ? rewrite_snapshots(s) : 0;
     }
     return 0;
 }
@@ -205,10 +209,10 @@ static int coroutine_fn pass_and_repair(Qcow2State *s, Step step,
 {
     BdrvCheckResult found;
     Qcow2Check c = { .s = s, .res = &found };
-    int ret = check_pass(&c, errp);
+    int ret = check_pass(s, &c, errp);
 
     if (ret == 0) {
-        ret = repair_step(&c, step, fix);
+        ret = repair_step(s, &c, step, fix);
         if (ret < 0) {
             set_error(errp, ret, "the repair failed: %s", g_strerror(-ret));
         }
@@ -275,12 +279,12 @@ int coroutine_fn qcow2_check(Qcow2State *s, BdrvCheckResult *ret,
     Qcow2Check last = { .s = s, .res = &left };
     int r;
 
-    r = check_pass(&first, errp);
+    r = check_pass(s, &first, errp);
     check_cleanup(&first);
     left = found;
     if (r == 0 && fix && (!is_clean(&found) || found.leaks)) {
         r = repair(s, fix, errp);
-        r = r < 0 ? r : check_pass(&last, errp);
+        r = r < 0 ? r : check_pass(s, &last, errp);
         check_cleanup(&last);
         if (refresh(s) < 0 && r == 0) {
             r = set_error(errp, -ENOMEM, "no memory for overlap checks");

@@ -105,6 +105,12 @@ def with_bitmap(path):
     subprocess.run([QEMU_IMG, "bitmap", "--add", path, "b1"], check=True)
 
 
+def with_data_file(path):
+    create(path, options=f"cluster_size=4k,data_file={path}.data")
+    qemu_io(path, "write -P 1 0 64k", "write -z 16k 8k", "discard 32k 4k",
+            "write -P 2 4M 64k")
+
+
 def damaged(base, function, **keywords):
     """An image of @base that @function(Image) has been at."""
     def make(path):
@@ -176,7 +182,18 @@ def short_extra(image):
               2)
 
 
-PLAIN4 = dict(options="cluster_size=4k")
+def bitmap_directory(image):
+    """Behind the extension's header, which QEMU writes before the end."""
+    at = 112
+    while image.get(at, 4) != 0x23852875:
+        at += 8 + (image.get(at + 4, 4) + 7 & ~7)
+    return image.get(at + 8 + 16)
+
+
+def bitmap_table(image):
+    return image.get(bitmap_directory(image))
+
+
 EXT = dict(options="cluster_size=16k,extended_l2=on")
 
 # Damage that both programs see alike.
@@ -193,6 +210,7 @@ CATALOGUE = {
         p, "cluster_size=4k,refcount_bits=2"),
     "clean extended": lambda p: plain(p, **EXT),
     "clean bitmaps": with_bitmap,
+    "clean data file": with_data_file,
     "clean, file longer": damaged(plain, grown),
     "L2 table reserved bits": damaged(
         plain, change_l1(lambda e: e | 1 << 57 | 2)),
@@ -244,6 +262,21 @@ CATALOGUE = {
         plain, lambda i: i.put(i.l2() + 8, 1 << 32 | 1), **EXT),
     "subclusters without storage": damaged(
         plain, lambda i: (i.put(i.l2(), 0), i.put(i.l2() + 8, 1)), **EXT),
+    "data file, COPIED clear": damaged(
+        with_data_file, change_l2(lambda e: e & ~COPIED, 2)),
+    "data file, compressed": damaged(
+        with_data_file, change_l2(lambda e: COMPRESSED | 0x5000, 2)),
+    "data file, unaligned": damaged(
+        with_data_file, change_l2(lambda e: e + 512, 2)),
+    "data file, other offset": damaged(
+        with_data_file, change_l2(lambda e: e + 4096, 2)),
+    "bitmap table entry reserved bits": damaged(
+        with_bitmap, lambda i: i.put(bitmap_table(i), 1 << 60)),
+    "bitmap data past the end": damaged(
+        with_bitmap, lambda i: i.put(bitmap_table(i), 1 << 40)),
+    "bitmap table unaligned": damaged(
+        with_bitmap, lambda i: i.change(bitmap_directory(i),
+                                        lambda o: o + 8)),
     "bitmaps not current": damaged(
         with_bitmap, lambda i: i.put(88, 0)),
 }

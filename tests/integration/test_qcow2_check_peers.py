@@ -28,8 +28,12 @@ UNREPAIRED = {
     "an L2 table as data", "L1 table as L2 table", "file cut short",
     "snapshot L1 unaligned", "snapshot L1 too large",
     "snapshot L1 past the end", "bad subclusters",
-    "subclusters without storage",
+    "subclusters without storage", "data file, compressed",
+    "data file, unaligned", "bitmap data past the end",
+    "bitmap table entry reserved bits", "bitmap table unaligned",
 }
+# qemu-img does not open these, so it has no numbers.
+NOT_OPENED = {"bitmap table entry reserved bits", "bitmap table unaligned"}
 # The only one of these that qemu-img repairs: it writes flags into a table
 # that is a guest's data as well.
 QEMU_ALONE = {"an L2 table as data"}
@@ -74,12 +78,15 @@ class CheckPeers(unittest.TestCase):
         shutil.rmtree(cls.dir)
 
     def make(self, name):
-        if os.path.exists(self.path):
-            os.unlink(self.path)
+        for path in (self.path, self.path + ".data"):
+            if os.path.exists(path):
+                os.unlink(path)
         qcow2_damage.CATALOGUE[name](self.path)
 
     def test_every_number_is_what_qemu_says(self):
         for name in qcow2_damage.CATALOGUE:
+            if name in NOT_OPENED:
+                continue
             with self.subTest(name):
                 self.make(name)
                 theirs, ours = qemu_check(self.path), our_check(self.path)
@@ -98,7 +105,8 @@ class CheckPeers(unittest.TestCase):
                 theirs = qemu_check(self.path)
                 self.assertEqual(ours[0], 2 if name in UNREPAIRED else 0,
                                  ours[2])
-                self.assertEqual(theirs[0], ours[0], theirs[2])
+                self.assertEqual(theirs[0], 1 if name in NOT_OPENED
+                                 else ours[0], theirs[2])
 
     def test_qemu_repairs_nothing_that_the_driver_does_not(self):
         for name in UNREPAIRED - QEMU_ALONE:

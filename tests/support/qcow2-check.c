@@ -59,6 +59,7 @@ static int check(AioContext *ctx, const char *file, unsigned fix, bool quiet)
     int ret;
 
     bdrv_options_set(options, "driver", "qcow2");
+    bdrv_options_set(options, "allow-data-file", "on");
     ret = blk_open(ctx, file, options, flags, &blk, &error);
     if (ret == 0) {
         ret = blk_check(blk, &result, fix, quiet ? NULL : print_finding,
