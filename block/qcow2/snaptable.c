@@ -9,6 +9,10 @@
 #define ENTRY_BYTES 40
 #define EXTRA_BYTES 24 /* what we write: vmstate size, disk size, icount */
 #define WINDOW      (256 * 1024)
+#define ENTRY_COST  512 /* of an entry in memory, without its bytes */
+/* What all tables of an image may take in memory, the overlap filter's and
+ * the allocator's share included. */
+#define OPEN_BYTES  (64u * 1024 * 1024)
 
 void qcow2_snapshot_free(Qcow2Snapshot *sn)
 {
@@ -140,8 +144,22 @@ static int coroutine_fn load_entry(TableReader *r, uint64_t *pos,
     return ret;
 }
 
+/* What the tables take that are as large as the image says. */
+static uint64_t tables_cost(const Qcow2State *s)
+{
+    return s->l1.size * (sizeof(uint64_t) + 2ULL) +
+           s->reftable.size * (sizeof(uint64_t) + sizeof(uint32_t) + 2ULL);
+}
+
+static uint64_t entry_cost(const Qcow2Snapshot *sn)
+{
+    return ENTRY_COST + sn->extra->len + g_bytes_get_size(sn->id) +
+           g_bytes_get_size(sn->name);
+}
+
 int coroutine_fn qcow2_snaptable_load(Qcow2State *s, GError **errp)
 {
+    uint64_t cost = tables_cost(s);
     uint32_t n = MIN(s->hdr.nb_snapshots, QCOW2_MAX_SNAPSHOTS);
     TableReader r = { .s = s };
     uint64_t pos = 0, end = 0;
@@ -162,8 +180,14 @@ int coroutine_fn qcow2_snaptable_load(Qcow2State *s, GError **errp)
         if (ret == 0) {
             g_ptr_array_add(s->snapshots, sn);
             end = pos;
+            cost += entry_cost(sn);
         } else {
             qcow2_snapshot_free(sn);
+        }
+        if (ret == 0 && cost > OPEN_BYTES && !s->damaged_ok) {
+            free(r.window);
+            return set_error(errp, -EFBIG, "the image's tables would take "
+                             "more than %u MiB of memory", OPEN_BYTES >> 20);
         }
     }
     free(r.window);

@@ -6,6 +6,8 @@
  */
 #include "qcow2_fixture.h"
 
+#include <malloc.h>
+
 #include "block/qcow2/check_int.h"
 
 #define DISK "fake:c"
@@ -219,6 +221,75 @@ static void test_overlapping_snapshot_tables_are_read_once(void **state)
     fake_disk_free(d);
 }
 
+static uint64_t memory_in_use(void)
+{
+    struct mallinfo2 m = mallinfo2();
+
+    return m.uordblks + m.hblkhd;
+}
+
+/* @n bytes of numbers that are not 0, at the end of the disk. */
+static uint64_t append_table(FakeDisk *d, uint64_t n)
+{
+    uint64_t at = ROUND_UP(d->size, 65536);
+    g_autofree uint8_t *buf = g_malloc(n);
+
+    for (uint64_t i = 0; i < n; i += 8) {
+        be64_put(buf + i, (i + 8) << 16);
+    }
+    fake_disk_poke(d, at, buf, n);
+    return at;
+}
+
+static void test_largest_tables_open_within_64_mib(void **state)
+{
+    FakeDisk *d = new_image("size=1G", 65536);
+    uint64_t before;
+    BlockBackend *blk;
+
+    poke(d, 40, append_table(d, 32 << 20));
+    poke32(d, 36, 4 << 20);
+    poke(d, 48, append_table(d, 8 << 20));
+    poke32(d, 56, 128);
+    before = memory_in_use();
+    blk = q_open(DISK, "l2-cache-size=1M,refcount-cache-size=256k", 0);
+    assert_in_range(memory_in_use() - before, 0, 66 << 20);
+    q_close(blk);
+    fake_disk_free(d);
+}
+
+/* @n entries with @extra bytes each. */
+static void put_snapshots(FakeDisk *d, uint32_t n, uint32_t extra)
+{
+    uint64_t at = ROUND_UP(d->size, 65536);
+
+    for (uint32_t i = 0; i < n; i++) {
+        poke32(d, at + (40 + extra) * (uint64_t)i + 36, extra);
+    }
+    poke(d, at + (40 + extra) * (uint64_t)n, 0);
+    poke(d, 64, at);
+    poke32(d, 60, n);
+}
+
+static void test_snapshot_table_is_bounded_in_memory(void **state)
+{
+    FakeDisk *d = new_image("size=1G", 65536);
+    uint64_t before;
+    BlockBackend *blk;
+
+    put_snapshots(d, 65536, 24);
+    before = memory_in_use();
+    blk = q_open(DISK, "l2-cache-size=1M", 0);
+    assert_int_equal(q_state(blk)->snapshots->len, 65536);
+    assert_in_range(memory_in_use() - before, 1 << 20, 64 << 20);
+    q_close(blk);
+
+    put_snapshots(d, 65536, 976);
+    q_open_fails(DISK, NULL, 0, -EFBIG, "64 MiB");
+    q_close(q_open(DISK, NULL, BDRV_O_CHECK));
+    fake_disk_free(d);
+}
+
 static void test_counters_of_a_sparse_file_take_no_memory(void **state)
 {
     GError *error = NULL;
@@ -270,6 +341,8 @@ int main(void)
         TEST(test_repair_of_a_read_only_image_is_refused),
         TEST(test_table_named_a_million_times_is_read_once),
         TEST(test_overlapping_snapshot_tables_are_read_once),
+        TEST(test_largest_tables_open_within_64_mib),
+        TEST(test_snapshot_table_is_bounded_in_memory),
         TEST(test_counters_of_a_sparse_file_take_no_memory),
         TEST(test_counters_have_a_limit),
     };
