@@ -23,6 +23,7 @@
  */
 #include "block/block_int.h"
 #include "util/plant.h"
+#include "util/queue.h"
 
 BlockDriverState *bdrv_root(BlockDriverState *bs)
 {
@@ -88,7 +89,7 @@ void coroutine_fn bdrv_co_tracked_begin(BdrvTrackedRequest *req,
     co_queue_init(&req->waiters);
     bdrv_inc_in_flight(bs);
     bs->serialising_in_flight += serialising;
-    g_queue_push_tail_link(&bs->tracked, &req->link);
+    queue_push_tail_link(&bs->tracked, &req->link);
 
     while (bs->serialising_in_flight > 0 &&
            (other = find_older_conflict(req)) != NULL) {
@@ -100,7 +101,7 @@ void bdrv_co_tracked_end(BdrvTrackedRequest *req)
 {
     BlockDriverState *bs = req->bs;
 
-    g_queue_unlink(&bs->tracked, &req->link);
+    queue_unlink(&bs->tracked, &req->link);
     bs->serialising_in_flight -= req->serialising;
     co_queue_restart_all(&req->waiters);
     bdrv_dec_in_flight(bs);

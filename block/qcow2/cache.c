@@ -20,6 +20,7 @@
 #include "qcow2_int.h"
 #include "util/aio-task.h"
 #include "util/plant.h"
+#include "util/queue.h"
 
 /* Largest write that neighbouring dirty entries are merged into. */
 #define MERGE_BYTES (1024 * 1024)
@@ -57,7 +58,7 @@ Qcow2Cache *qcow2_cache_new(Qcow2CacheKind kind, unsigned nb_entries,
         co_queue_init(&e->waiters);
         e->lru.data = e;
         e->dirty_link.data = e;
-        g_queue_push_tail_link(&c->lru, &e->lru);
+        queue_push_tail_link(&c->lru, &e->lru);
     }
     return c;
 }
@@ -104,7 +105,7 @@ static void set_clean(Qcow2Cache *c, Qcow2CacheEntry *e)
 {
     if (e->dirty) {
         e->dirty = false;
-        g_queue_unlink(&c->dirty, &e->dirty_link);
+        queue_unlink(&c->dirty, &e->dirty_link);
     }
 }
 
@@ -128,8 +129,10 @@ static void unpin(Qcow2Cache *c, Qcow2CacheEntry *e)
 static void touch(Qcow2Cache *c, Qcow2CacheEntry *e)
 {
     e->used = c->turn;
-    g_queue_unlink(&c->lru, &e->lru);
-    g_queue_push_head_link(&c->lru, &e->lru);
+    if (c->lru.head != &e->lru) {
+        queue_unlink(&c->lru, &e->lru);
+        g_queue_push_head_link(&c->lru, &e->lru);
+    }
 }
 
 unsigned qcow2_cache_capacity(const Qcow2Cache *c)
@@ -470,7 +473,7 @@ void qcow2_cache_mark_dirty(Qcow2State *s, Qcow2Cache *c, Qcow2CacheEntry *e)
     assert(e->pins > 0 && e->offset && !e->loading);
     if (!e->dirty) {
         e->dirty = true;
-        g_queue_push_tail_link(&c->dirty, &e->dirty_link);
+        queue_push_tail_link(&c->dirty, &e->dirty_link);
     }
 }
 

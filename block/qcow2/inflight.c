@@ -22,6 +22,7 @@
  */
 #include "qcow2_int.h"
 #include "util/plant.h"
+#include "util/queue.h"
 
 /* Pieces of one request that run at a time. */
 #define MAX_PIECES 8
@@ -57,13 +58,13 @@ void qcow2_in_flight_add(Qcow2State *s, Qcow2InFlight *r, uint64_t start,
                            .exclusive = exclusive };
     r->link.data = r;
     co_queue_init(&r->waiters);
-    g_queue_push_tail_link(&s->in_flight, &r->link);
+    queue_push_tail_link(&s->in_flight, &r->link);
     s->in_flight_exclusive += exclusive;
 }
 
 void qcow2_in_flight_remove(Qcow2State *s, Qcow2InFlight *r)
 {
-    g_queue_unlink(&s->in_flight, &r->link);
+    queue_unlink(&s->in_flight, &r->link);
     s->in_flight_exclusive -= r->exclusive;
     co_queue_restart_all(&r->waiters);
 }
