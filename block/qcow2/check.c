@@ -137,6 +137,7 @@ static int refresh(Qcow2State *s) REQUIRES(s->lock)
     qcow2_cache_discard_all(s->refblock_cache);
     memset(s->first_free, 0, s->reftable.size * sizeof(*s->first_free));
     s->first_free_block = 0;
+    s->pack_next = 0;
     return qcow2_filter_rebuild(s);
 }
 

@@ -440,8 +440,7 @@ int coroutine_fn qcow2_count_open(Qcow2State *s, bool *ret)
     }
     if (s->pack_next == at) { /* not freed while the block was loading */
         v = qcow2_refblock_get(e->data, s->refcount_order, slot);
-        assert(v > 0);
-        *ret = v < s->refcount_max;
+        *ret = v > 0 && v < s->refcount_max;
     }
     if (*ret) {
         qcow2_refblock_set(e->data, s->refcount_order, slot, v + 1);
