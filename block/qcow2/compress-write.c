@@ -35,7 +35,7 @@ typedef struct Piece {
 } Piece;
 
 typedef struct Batch {
-    Qcow2State *s;
+    const Qcow2State *s;
     Qcow2InFlight range;
     unsigned n;             /* clusters */
     uint8_t *in;            /* @n clusters of guest data, zero-padded */
@@ -46,10 +46,10 @@ typedef struct Batch {
 /* ---- claim ---- */
 
 /* -EIO when a cluster of the batch has a place in the file already. */
-static int coroutine_fn check_targets(Batch *b, uint64_t start, unsigned n)
-    REQUIRES(b->s->lock) DROPS(b->s->lock)
+static int coroutine_fn check_targets(Qcow2State *s, uint64_t start,
+                                      unsigned n)
+    REQUIRES(s->lock) DROPS(s->lock)
 {
-    Qcow2State *s = b->s;
     Qcow2CacheEntry *e;
     unsigned index;
     int ret = qcow2_get_slice(s, &s->l1, start, &e, &index);
@@ -71,10 +71,10 @@ static int coroutine_fn check_targets(Batch *b, uint64_t start, unsigned n)
 }
 
 /* Make up to @max clusters from @start on ours. */
-static int coroutine_fn batch_claim(Batch *b, uint64_t start, uint64_t max)
-    REQUIRES(b->s->lock) DROPS(b->s->lock)
+static int coroutine_fn batch_claim(Qcow2State *s, Batch *b, uint64_t start,
+                                    uint64_t max)
+    REQUIRES(s->lock) DROPS(s->lock)
 {
-    Qcow2State *s = b->s;
     Qcow2InFlight *other;
     uint64_t end;
     int ret;
@@ -94,7 +94,7 @@ static int coroutine_fn batch_claim(Batch *b, uint64_t start, uint64_t max)
     } while (other);
     qcow2_in_flight_add(s, &b->range, start, end, true);
     b->n = (end - start) >> s->cluster_bits;
-    ret = check_targets(b, start, b->n);
+    ret = check_targets(s, start, b->n);
     ret = ret < 0 ? ret : qcow2_ensure_l2(s, start);
     if (ret < 0) {
         qcow2_in_flight_remove(s, &b->range);
@@ -166,22 +166,21 @@ static int coroutine_fn batch_encode(Batch *b)
 
 /* ---- place ---- */
 
-static void coroutine_fn batch_unplace(Batch *b)
-    REQUIRES(b->s->lock) DROPS(b->s->lock)
+static void coroutine_fn batch_unplace(Qcow2State *s, Batch *b)
+    REQUIRES(s->lock) DROPS(s->lock)
 {
     for (unsigned i = 0; i < b->n; i++) {
         Piece *p = &b->piece[i];
 
         if (p->host_offset) {
-            qcow2_unpack(b->s, p->host_offset, p->bytes);
+            qcow2_unpack(s, p->host_offset, p->bytes);
         }
     }
 }
 
-static int coroutine_fn batch_place(Batch *b)
-    REQUIRES(b->s->lock) DROPS(b->s->lock)
+static int coroutine_fn batch_place(Qcow2State *s, Batch *b)
+    REQUIRES(s->lock) DROPS(s->lock)
 {
-    Qcow2State *s = b->s;
     uint64_t nb;
     int ret = 0;
 
@@ -200,17 +199,16 @@ static int coroutine_fn batch_place(Batch *b)
     }
     qcow2_pack_end(s);
     if (ret < 0) {
-        batch_unplace(b);
+        batch_unplace(s, b);
     }
     return ret;
 }
 
 /* ---- write ---- */
 
-static int coroutine_fn batch_write(Batch *b)
-    EXCLUDES(b->s->lock)
+static int coroutine_fn batch_write(Qcow2State *s, Batch *b)
+    EXCLUDES(s->lock)
 {
-    Qcow2State *s = b->s;
     QEMUIOVector qiov;
     unsigned i = 0;
     int ret = 0;
@@ -247,10 +245,9 @@ static Qcow2Entry piece_entry(const Qcow2State *s, const Piece *p)
                                   sectors << (70 - s->cluster_bits) };
 }
 
-static int coroutine_fn batch_link(Batch *b)
-    REQUIRES(b->s->lock) DROPS(b->s->lock)
+static int coroutine_fn batch_link(Qcow2State *s, Batch *b)
+    REQUIRES(s->lock) DROPS(s->lock)
 {
-    Qcow2State *s = b->s;
     Qcow2CacheEntry *e;
     unsigned index;
     int ret;
@@ -273,11 +270,11 @@ static int coroutine_fn batch_link(Batch *b)
 /* ---- all of it ---- */
 
 /* What a batch that was claimed does. */
-static int coroutine_fn batch_run(Batch *b, QEMUIOVector *qiov,
-                                  uint64_t done, uint64_t bytes)
-    REQUIRES(b->s->lock) DROPS(b->s->lock)
+static int coroutine_fn batch_run(Qcow2State *s, Batch *b,
+                                  QEMUIOVector *qiov, uint64_t done,
+                                  uint64_t bytes)
+    REQUIRES(s->lock) DROPS(s->lock)
 {
-    Qcow2State *s = b->s;
     uint64_t room = (uint64_t)b->n << s->cluster_bits;
     uint64_t n = MIN(room, bytes);
     int ret = -ENOMEM;
@@ -291,16 +288,16 @@ static int coroutine_fn batch_run(Batch *b, QEMUIOVector *qiov,
         ret = batch_encode(b);
     }
     co_mutex_lock(&s->lock);
-    ret = ret < 0 ? ret : batch_place(b);
+    ret = ret < 0 ? ret : batch_place(s, b);
     if (ret < 0) {
         return ret;
     }
     co_mutex_unlock(&s->lock);
-    ret = batch_write(b);
+    ret = batch_write(s, b);
     co_mutex_lock(&s->lock);
-    ret = ret < 0 ? ret : batch_link(b);
+    ret = ret < 0 ? ret : batch_link(s, b);
     if (ret < 0) {
-        batch_unplace(b);
+        batch_unplace(s, b);
     }
     return ret;
 }
@@ -329,12 +326,12 @@ int coroutine_fn qcow2_write_compressed(Qcow2State *s, uint64_t guest_offset,
     b->s = s;
     co_mutex_lock(&s->lock);
     while (done < bytes && ret == 0) {
-        ret = batch_claim(b, guest_offset + done,
+        ret = batch_claim(s, b, guest_offset + done,
                           DIV_ROUND_UP(bytes - done, s->cluster_size));
         if (ret < 0) {
             break;
         }
-        ret = batch_run(b, qiov, done, bytes - done);
+        ret = batch_run(s, b, qiov, done, bytes - done);
         free(b->in);
         free(b->out);
         qcow2_in_flight_remove(s, &b->range);
