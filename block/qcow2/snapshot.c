@@ -472,10 +472,6 @@ static int coroutine_fn create_locked(Qcow2State *s,
 
 static int check_create(Qcow2State *s, BdrvSnapshotInfo *info, GError **errp)
 {
-    if (qcow2_has_data_file(s)) {
-        return set_error(errp, -ENOTSUP, "an image with an external data "
-                         "file cannot have snapshots");
-    }
     if (s->snapshots->len >= QCOW2_MAX_SNAPSHOTS) {
         return set_error(errp, -EFBIG, "the image has %u snapshots already",
                          s->snapshots->len);

@@ -238,6 +238,190 @@ static void test_a_delete_waits_for_those_who_load_the_snapshot(void **state)
     expect_clean(f);
 }
 
+static void coroutine_fn drain_entry(void *opaque)
+{
+    Op *op = opaque;
+    BlockDriverState *bs = blk_bs(op->call.blk);
+
+    bdrv_co_drained_begin(bs);
+    op->done = true;
+    bdrv_drained_end(bs);
+}
+
+/* So closing does, and a save. */
+static void test_a_drain_waits_for_the_end_of_a_delete(void **state)
+{
+    Fixture *f = *state;
+    Op del, drain = { 0 };
+
+    make_shared(f, NULL);
+    fake_hold(f->disk, FAKE_READ, table_at(f, 1), CS);
+    start_call(f, &del, Q_SNAP_DELETE, "a");
+    fake_hold_none(f->disk);
+    drain.call.blk = f->blk;
+    test_spawn(drain_entry, &drain);
+    test_turns(40);
+    assert_false(del.done || drain.done);
+    fake_release_all(f->disk);
+    TEST_WAIT_UNTIL(drain.done);
+    assert_true(del.done);
+    assert_int_equal(del.ret, 0);
+}
+
+/* ---- any order ---- */
+
+#define CLUSTERS 512        /* of 512 bytes; 64 in each L2 table */
+#define GUESTS   6
+
+/* A guest's request for clusters of its own. */
+typedef struct Guest {
+    BlockBackend *blk;
+    unsigned what;
+    unsigned first, n;      /* clusters */
+    int value;
+    uint8_t buf[8 * 512];
+    bool done;
+    int ret;
+} Guest;
+
+static void coroutine_fn guest_entry(void *opaque)
+{
+    Guest *g = opaque;
+    uint64_t offset = g->first * 512, bytes = g->n * 512;
+    QEMUIOVector qiov;
+
+    qemu_iovec_init_buf(&qiov, g->buf, bytes);
+    switch (g->what) {
+    case 0:
+        g->ret = blk_co_preadv(g->blk, offset, bytes, &qiov, 0);
+        break;
+    case 1:
+        g->ret = blk_co_pdiscard(g->blk, offset, bytes);
+        break;
+    case 2:
+        g->ret = blk_co_pwrite_zeroes(g->blk, offset, bytes,
+                                      BDRV_REQ_MAY_UNMAP);
+        break;
+    case 3:
+        g->ret = blk_co_flush(g->blk);
+        break;
+    default:
+        g->ret = blk_co_pwritev(g->blk, offset, bytes, &qiov, 0);
+        break;
+    }
+    g->done = true;
+}
+
+static void start_guest(Fixture *f, Guest *g, GRand *rand, unsigned i,
+                        uint8_t *model)
+{
+    unsigned slot = CLUSTERS / GUESTS;
+
+    *g = (Guest) { .blk = f->blk, .what = g_rand_int_range(rand, 0, 9) };
+    g->n = g_rand_int_range(rand, 1, 9);
+    g->first = i * slot + g_rand_int_range(rand, 0, slot - 8);
+    g->value = g_rand_int_range(rand, 1, 256);
+    memset(g->buf, g->value, sizeof(g->buf));
+    if (g->what != 0 && g->what != 3) {
+        memset(model + g->first, g->what < 3 ? 0 : g->value, g->n);
+    }
+    test_spawn(guest_entry, g);
+}
+
+static void scatter(Fixture *f, GRand *rand, uint8_t *model, unsigned times)
+{
+    for (unsigned i = 0; i < times; i++) {
+        unsigned n = g_rand_int_range(rand, 1, 40);
+        unsigned first = g_rand_int_range(rand, 0, CLUSTERS - n);
+        int value = g_rand_int_range(rand, 1, 256);
+
+        fill(f, first * 512, n * 512, value);
+        memset(model + first, value, n);
+    }
+}
+
+static void expect_model(Fixture *f, const uint8_t *model)
+{
+    for (unsigned i = 0; i < CLUSTERS; i++) {
+        expect(f, i * 512, 512, model[i]);
+    }
+}
+
+static bool all_done(const Guest *g)
+{
+    for (unsigned i = 0; i < GUESTS; i++) {
+        if (!g[i].done) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Let what is held go, one at a time in any order, until all is done. */
+static void finish_in_any_order(Fixture *f, GRand *rand, const Op *del,
+                                const Guest *g)
+{
+    while (!del->done || !all_done(g)) {
+        unsigned n = fake_nb_held(f->disk);
+
+        if (n) {
+            fake_release(f->disk, fake_nth_held(f->disk,
+                                                g_rand_int_range(rand, 0, n)));
+        }
+        test_turns(3);
+    }
+    fake_hold_none(f->disk);
+}
+
+static void delete_in_any_order(Fixture *f, uint32_t seed)
+{
+    static Guest g[GUESTS];
+    GRand *rand = g_rand_new_with_seed(seed);
+    uint8_t now[CLUSTERS] = { 0 }, then[CLUSTERS];
+    bool other = g_rand_boolean(rand);
+    Op del;
+
+    open_image(f, "size=256k,cluster_size=512", seed % 2 ?
+               "l2-cache-size=1k,l2-cache-entry-size=512,"
+               "refcount-cache-size=2k" : NULL);
+    scatter(f, rand, now, 8);
+    assert_int_equal(q_snap_create(f->blk, "a", 0), 0);
+    scatter(f, rand, now, 3);
+    memcpy(then, now, sizeof(now));
+    if (other) {
+        assert_int_equal(q_snap_create(f->blk, "b", 0), 0);
+        scatter(f, rand, now, 2);
+    }
+    fake_hold(f->disk, FAKE_ANY, 0, 0);
+    start_call(f, &del, Q_SNAP_DELETE, "a");
+    for (unsigned i = 0; i < GUESTS; i++) {
+        start_guest(f, &g[i], rand, i, now);
+    }
+    finish_in_any_order(f, rand, &del, g);
+    assert_int_equal(del.ret, 0);
+    for (unsigned i = 0; i < GUESTS; i++) {
+        assert_int_equal(g[i].ret, 0);
+    }
+    expect_model(f, now);
+    expect_clean(f);
+    assert_int_equal(qcow2_cache_busy(q_state(f->blk)->l2_cache), 0);
+    if (other) {
+        assert_int_equal(q_snap_goto(f->blk, "b"), 0);
+        expect_model(f, then);
+        expect_clean(f);
+    }
+    q_close(f->blk);
+    f->blk = NULL;
+    g_rand_free(rand);
+}
+
+static void test_guests_and_a_delete_in_any_order_of_completion(void **state)
+{
+    for (uint32_t seed = 0; seed < 150; seed++) {
+        delete_in_any_order(*state, seed);
+    }
+}
+
 /* ---- counting ---- */
 
 static void test_a_refcount_overflow_is_found_before_anything_changes(
@@ -481,6 +665,8 @@ int main(void)
         T(test_guest_goes_on_at_every_step_of_a_delete),
         T(test_a_create_waits_for_a_delete_but_guests_do_not),
         T(test_a_delete_waits_for_those_who_load_the_snapshot),
+        T(test_a_drain_waits_for_the_end_of_a_delete),
+        T(test_guests_and_a_delete_in_any_order_of_completion),
         T(test_a_refcount_overflow_is_found_before_anything_changes),
         T(test_the_largest_refcount_of_each_width_is_the_limit),
         T(test_a_delete_that_would_go_below_zero_changes_nothing),
