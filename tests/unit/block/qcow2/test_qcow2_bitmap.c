@@ -389,10 +389,8 @@ static void test_stored_bits_follow_a_resize(void **state)
     q_close(blk);
     for (unsigned i = 0; i < G_N_ELEMENTS(sizes); i++) {
         blk = q_open("fake:b", NULL, RW);
-        if (blk_truncate(blk, sizes[i], BDRV_PREALLOC_OFF, NULL) == -ENOTSUP) {
-            q_close(blk);
-            continue; /* of a driver that only grows */
-        }
+        assert_int_equal(blk_truncate(blk, sizes[i], BDRV_PREALLOC_OFF, NULL),
+                         0);
         end = MIN(end, sizes[i]);
         q_close(blk);
         b_check(d, false);
@@ -417,14 +415,12 @@ static void test_area_that_came_back_is_not_read_from_the_image(void **state)
     assert_int_equal(blk_bitmap_set(blk, "b", 0, 8 << 20, NULL), 0);
     q_close(blk);
     blk = q_open("fake:b", NULL, RW);
-    if (blk_truncate(blk, 1 << 20, BDRV_PREALLOC_OFF, NULL) == 0) {
-        assert_int_equal(blk_truncate(blk, 8 << 20, BDRV_PREALLOC_OFF, NULL),
-                         0);
-        b_expect(blk, "b", 0, 1 << 20);
-        q_close(blk);
-        blk = q_open("fake:b", NULL, 0);
-        b_expect(blk, "b", 0, 1 << 20);
-    }
+    assert_int_equal(blk_truncate(blk, 1 << 20, BDRV_PREALLOC_OFF, NULL), 0);
+    assert_int_equal(blk_truncate(blk, 8 << 20, BDRV_PREALLOC_OFF, NULL), 0);
+    b_expect(blk, "b", 0, 1 << 20);
+    q_close(blk);
+    blk = q_open("fake:b", NULL, 0);
+    b_expect(blk, "b", 0, 1 << 20);
     q_close(blk);
     fake_disk_free(d);
 }
@@ -458,6 +454,23 @@ static void test_only_clusters_with_new_marks_are_rewritten(void **state)
     b_expect_next(blk, "b", 4 << 21, 4 << 21, 512);
     b_expect_next(blk, "b", (4 << 21) + 512, (4 << 21) + 1024, 512);
     b_expect_next(blk, "b", 1 << 21, 1 << 21, (1 << 21) + 512);
+    q_close(blk);
+    fake_disk_free(d);
+}
+
+static void test_an_image_that_is_made_empty_is_marked(void **state)
+{
+    FakeDisk *d = b_disk("size=8M");
+    BlockBackend *blk = b_with_one(d, "b", 4096, 0);
+
+    b_write(blk, 0, 1 << 20);
+    assert_int_equal(blk_bitmap_clear(blk, "b", NULL), 0);
+    assert_int_equal(blk_make_empty(blk, NULL), 0);
+    b_expect(blk, "b", 0, 8 << 20);
+    q_close(blk);
+    b_check(d, false);
+    blk = q_open("fake:b", NULL, 0);
+    b_expect(blk, "b", 0, 8 << 20);
     q_close(blk);
     fake_disk_free(d);
 }
@@ -572,6 +585,7 @@ int main(void)
         TEST(test_stored_bits_follow_a_resize),
         TEST(test_area_that_came_back_is_not_read_from_the_image),
         TEST(test_only_clusters_with_new_marks_are_rewritten),
+        TEST(test_an_image_that_is_made_empty_is_marked),
         TEST(test_going_to_a_snapshot_marks_the_whole_disk),
         TEST(test_vmstate_is_not_recorded),
         TEST(test_images_that_cannot_keep_bitmaps_say_so),
