@@ -173,9 +173,14 @@ static int coroutine_fn rewrite_snapshots(Qcow2State *s)
     ret = ret < 0 ? ret : qcow2_snapshot_rewrite_table(s);
     ret = ret < 0 ? ret : qcow2_sync_metadata(s);
     if (ret == 0) {
+        qcow2_snapindex_reset(s);
         g_ptr_array_set_size(s->snapshots, 0);
         s->snaps_cut = s->snaps_clipped = 0;
         ret = qcow2_snaptable_load(s, NULL);
+        if (ret < 0 && !s->corrupt) {
+            s->corrupt = true; /* a table without them must not be stored */
+            s->corrupt_reason = g_strdup("the snapshot table was lost");
+        }
     }
     return ret;
 }

@@ -375,6 +375,69 @@ static void test_repair_of_leaks_leaves_errors(void **state)
     fake_disk_free(d);
 }
 
+/* ---- the snapshot table ---- */
+
+static void poke32(FakeDisk *d, uint64_t offset, uint32_t value)
+{
+    uint8_t p[4];
+
+    be32_put(p, value);
+    fake_disk_poke(d, offset, p, sizeof(p));
+}
+
+/* A table of @n entries behind the end: the snapshot that is there, with
+ * @extra bytes, then empty ones without any. */
+static void move_snapshots(FakeDisk *d, uint32_t n, uint32_t extra)
+{
+    uint64_t at = ROUND_UP(d->size, CLUSTER), old = peek(d, 64), end;
+
+    poke(d, at, peek(d, old));
+    poke32(d, at + 8, peek(d, old + 8) >> 32);
+    poke32(d, at + 12, 1 << 16 | 3);        /* lengths of id and name */
+    poke32(d, at + 36, extra);
+    poke(d, at + 40, 0);                    /* vmstate */
+    poke(d, at + 48, 256 << 10);            /* disk */
+    fake_disk_poke(d, at + 40 + extra, "1one", 4);
+    end = at + ROUND_UP(44 + extra, 8) + 40ULL * (n - 1);
+    poke(d, ROUND_UP(end, CLUSTER), 0);
+    poke(d, 64, at);
+    poke32(d, 60, n);
+}
+
+static void snapshot_table_is_mended(uint32_t n, uint32_t extra,
+                                     uint32_t left, uint32_t left_extra)
+{
+    FakeDisk *d = new_image();
+    const Qcow2Snapshot *sn;
+    BdrvCheckResult r;
+    BlockBackend *blk;
+
+    move_snapshots(d, n, extra);
+    q_open_fails(DISK, NULL, 0, -EFBIG, "more than");
+    assert_true(check_ok(0).corruptions > 0);
+    r = check_ok(FIX_ALL);
+    assert_int_equal(r.corruptions + r.leaks + r.check_errors, 0);
+
+    blk = q_open(DISK, NULL, BDRV_O_RDWR);
+    assert_int_equal(q_state(blk)->snapshots->len, left);
+    sn = g_ptr_array_index(q_state(blk)->snapshots, 0);
+    assert_int_equal(sn->extra->len, left_extra);
+    assert_int_equal(q_snap_goto(blk, "one"), 0);
+    q_close(blk);
+    assert_true(data_is_there());
+    fake_disk_free(d);
+}
+
+static void test_extra_data_beyond_the_limit_is_cut(void **state)
+{
+    snapshot_table_is_mended(1, 2000, 1, 1024);
+}
+
+static void test_snapshots_beyond_the_limit_are_dropped(void **state)
+{
+    snapshot_table_is_mended(65537, 24, 65536, 24);
+}
+
 /* ---- dirty and corrupt ---- */
 
 static void mark(FakeDisk *d, uint64_t bits)
@@ -481,6 +544,8 @@ int main(void)
         TEST(test_clusters_of_a_lost_pointer_are_kept),
         TEST(test_rebuild_keeps_clusters_of_a_lost_pointer),
         TEST(test_repair_of_leaks_leaves_errors),
+        TEST(test_extra_data_beyond_the_limit_is_cut),
+        TEST(test_snapshots_beyond_the_limit_are_dropped),
         TEST(test_repair_clears_the_marks_only_when_nothing_is_left),
         TEST(test_corrupt_image_opens_read_only_or_for_repair),
         TEST(test_dirty_image_is_repaired_when_a_writer_opens_it),
