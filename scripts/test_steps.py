@@ -24,7 +24,7 @@ LOGS = os.path.join(BUILD, 'logs')
 JOBS = str(max(2, os.cpu_count() or 2))
 
 UTIL = ('tests/unit/util/',)
-UNIT = ('tests/unit/', 'tests/crash/')
+UNIT = ('tests/unit/', 'tests/crash/', 'tests/explore/')
 INTEGRATION = ('tests/integration/', 'examples/')
 HOSTILE = ('tests/fuzz/',)
 EVERYTHING = UNIT + INTEGRATION + HOSTILE

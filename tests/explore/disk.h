@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #define DISK_FILENAME "held:disk"
-#define DISK_MAX (2 * 1024 * 1024)
+#define DISK_MAX (4 * 1024 * 1024)
 #define DISK_MAX_HELD 64
 
 typedef enum DiskType {

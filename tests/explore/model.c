@@ -49,6 +49,23 @@ static bool deleted_by_another(const World *w, const Op *op)
     return false;
 }
 
+/* Has @op met, or come after, something that may have allocated a cluster
+ * that it writes? */
+static bool allocated_by_another(const World *w, const Op *op)
+{
+    const OpInfo *info = &op_info[op->kind];
+
+    for (unsigned i = 0; i < w->scenario->nb_ops; i++) {
+        const OpInfo *other = &op_info[w->ops[i].kind];
+
+        if (&w->ops[i] != op && !before(op, &w->ops[i]) && other->nb &&
+            other->first < info->first + info->nb) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool error_is_expected(const World *w, const Op *op)
 {
     switch (op->kind) {
@@ -58,6 +75,8 @@ static bool error_is_expected(const World *w, const Op *op)
         return op->ret == -EBUSY && met(w, op, OP_VMSAVE);
     case OP_DELETE:
         return op->ret == -ENOENT && deleted_by_another(w, op);
+    case OP_COMPRESS:
+        return op->ret == -EIO && allocated_by_another(w, op);
     default:
         return false;
     }

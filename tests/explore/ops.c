@@ -18,7 +18,7 @@ static uint64_t op_bytes(const Op *op)
     return op_info[op->kind].nb * op->world->layout.cell_size;
 }
 
-static int coroutine_fn run_write(Op *op)
+static int coroutine_fn write_flags(Op *op, unsigned flags)
 {
     const OpInfo *info = &op_info[op->kind];
     QEMUIOVector qiov;
@@ -27,7 +27,17 @@ static int coroutine_fn run_write(Op *op)
                STAMP_OP + op->index);
     qemu_iovec_init_buf(&qiov, op->buf, op_bytes(op));
     return blk_co_pwritev(op->world->blk, op_offset(op), op_bytes(op), &qiov,
-                          0);
+                          flags);
+}
+
+static int coroutine_fn run_write(Op *op)
+{
+    return write_flags(op, 0);
+}
+
+static int coroutine_fn run_compress(Op *op)
+{
+    return write_flags(op, BDRV_REQ_WRITE_COMPRESSED);
 }
 
 static int coroutine_fn run_zero(Op *op)
@@ -108,6 +118,7 @@ const OpInfo op_info[NB_OPS] = {
     [OP_HALF]    = { "half", 1, 1, run_write },
     [OP_OVERLAP] = { "overlap", 1, 4, run_write },
     [OP_COW]     = { "cow", 4, 1, run_write },
+    [OP_COMPRESS] = { "compress", 0, 2, run_compress },
     [OP_ZERO]    = { "zero", 0, 6, run_zero, .zeroes = true },
     [OP_DISCARD] = { "discard", 0, 16, run_discard, .zeroes = true },
     [OP_READ]    = { "read", 0, 6, run_read },

@@ -107,7 +107,7 @@ static uint64_t mix_table(uint64_t h, const Qcow2Table *t)
 
 static uint64_t mix_driver(uint64_t h, const Qcow2State *s)
 {
-    CacheHash x = { 512, h };
+    CacheHash x = { 1u << s->l2_slice_bits << s->l2_entry_bits, h };
 
     qcow2_cache_inspect(s->l2_cache, mix_entry, &x);
     x.entry_size = s->cluster_size;

@@ -2,6 +2,7 @@
 /* Images and their layout, opening and closing; see world.h. */
 #include "tests/explore/world.h"
 
+#include "block/check.h"
 #include "block/vmstate.h"
 #include "tests/explore/image.h"
 #include "tests/support/helpers.h"
@@ -10,7 +11,8 @@
 #define STAMP_OLD 1     /* before the snapshot */
 #define STAMP_NEW 2     /* after it */
 #define NB_SLICES 3
-#define EXTRA_CLUSTER 48
+#define DIRTY_CLUSTER 24    /* of slice 0, as the next */
+#define EXTRA_CLUSTER 26
 #define NB_EXTRA 6
 
 typedef struct Prepared {
@@ -27,10 +29,13 @@ static const struct {
     unsigned cluster_bits;
     unsigned refcount_bits;
     bool scatter;   /* clusters of the window are in many refcount blocks */
+    bool extended;
+    unsigned l2_entry;      /* l2-cache-entry-size: bytes of a slice */
 } image_info[NB_IMAGES] = {
-    { "512", 9, 16, false },
-    { "1k", 10, 16, false },
-    { "refs", 9, 64, true },
+    { "512", 9, 16, false, false, 512 },
+    { "1k", 10, 16, false, false, 512 },
+    { "sub", 14, 16, false, true, 4096 },
+    { "refs", 9, 64, true, false, 512 },
 };
 
 /* ---- layout ---- */
@@ -52,7 +57,8 @@ Layout image_layout(ImageKind kind)
     Layout l = { .cluster_size = 1u << image_info[kind].cluster_bits };
 
     l.cell_size = l.cluster_size / 2;
-    l.slice_size = 512 / 8 * l.cluster_size;
+    l.slice_size = image_info[kind].l2_entry * l.cluster_size /
+                   (image_info[kind].extended ? 16 : 8);
     l.disk_size = NB_SLICES * l.slice_size;
     return l;
 }
@@ -117,8 +123,8 @@ typedef struct Prepare {
     bool shared;
 } Prepare;
 
-static void coroutine_fn put_cells(Prepare *x, unsigned first, unsigned n,
-                                   unsigned stamp)
+static void coroutine_fn put_flags(Prepare *x, unsigned first, unsigned n,
+                                   unsigned stamp, unsigned flags)
 {
     const Layout *l = &x->layout;
     g_autofree void *buf = g_malloc(n * l->cell_size);
@@ -128,11 +134,17 @@ static void coroutine_fn put_cells(Prepare *x, unsigned first, unsigned n,
     cells_fill(l, buf, first, n, stamp);
     qemu_iovec_init_buf(&qiov, buf, n * l->cell_size);
     ret = blk_co_pwritev(x->blk, cell_offset(l, first), n * l->cell_size,
-                         &qiov, 0);
+                         &qiov, flags);
     assert(ret == 0);
     for (unsigned c = first; c < first + n; c++) {
         x->p->cells[c] = cell_value(stamp, c);
     }
+}
+
+static void coroutine_fn put_cells(Prepare *x, unsigned first, unsigned n,
+                                   unsigned stamp)
+{
+    put_flags(x, first, n, stamp, 0);
 }
 
 static void coroutine_fn put_zeroes(Prepare *x, unsigned first, unsigned n)
@@ -191,6 +203,7 @@ static void coroutine_fn put_old(Prepare *x)
     put_cells(x, 2, 2, STAMP_OLD);
     put_cells(x, 6, 2, STAMP_OLD);
     put_cells(x, 14, 2, STAMP_OLD);
+    put_flags(x, 8, 2, STAMP_OLD, BDRV_REQ_WRITE_COMPRESSED);
     for (unsigned i = 0; i < NB_EXTRA; i++) {
         scatter(x);
     }
@@ -237,15 +250,19 @@ static int coroutine_fn prepare_contents(void *opaque)
     return 0;
 }
 
-static BlockBackend *open_image(void)
+/* The smallest caches there can be: two slices, four refcount blocks. */
+static BlockBackend *open_image(ImageKind kind)
 {
+    unsigned entry = image_info[kind].l2_entry;
+    char text[160];
     BdrvOptions *o = NULL;
     BlockBackend *blk = NULL;
     int ret;
 
-    ret = bdrv_options_parse(&o, "driver=qcow2,l2-cache-size=1024,"
-                             "l2-cache-entry-size=512,refcount-cache-size=1,"
-                             "cache-clean-interval=0", NULL);
+    g_snprintf(text, sizeof(text), "driver=qcow2,l2-cache-size=%u,"
+               "l2-cache-entry-size=%u,refcount-cache-size=1,"
+               "cache-clean-interval=0", 2 * entry, entry);
+    ret = bdrv_options_parse(&o, text, NULL);
     assert(ret == 0);
     ret = blk_open(test_ctx, DISK_FILENAME, o, BDRV_O_RDWR | BDRV_O_UNMAP,
                    &blk, NULL);
@@ -271,9 +288,10 @@ static void prepare_image(ImageKind kind, bool shared)
     Prepare x = { .p = &prepared[kind][shared], .layout = image_layout(kind),
                   .scatter = image_info[kind].scatter, .shared = shared };
     g_autofree char *text = g_strdup_printf(
-        "size=%" PRIu64 ",cluster_size=%" PRIu64 ",refcount_bits=%u",
-        x.layout.disk_size, x.layout.cluster_size,
-        image_info[kind].refcount_bits);
+        "size=%" PRIu64 ",cluster_size=%" PRIu64 ",refcount_bits=%u,"
+        "extended_l2=%s", x.layout.disk_size, x.layout.cluster_size,
+        image_info[kind].refcount_bits,
+        image_info[kind].extended ? "on" : "off");
     BdrvOptions *o = NULL;
     World w = { 0 };
     int ret;
@@ -282,7 +300,7 @@ static void prepare_image(ImageKind kind, bool shared)
     assert(ret == 0);
     ret = blk_create(test_ctx, "qcow2", DISK_FILENAME, o, NULL);
     assert(ret == 0);
-    x.blk = open_image();
+    x.blk = open_image(kind);
     run_coroutine(prepare_contents, &x);
     ret = blk_close(x.blk);
     assert(ret == 0);
@@ -327,7 +345,7 @@ static void dirty_caches(World *w)
     uint64_t cluster = w->layout.cluster_size, value[64] = { 0 };
     int ret;
 
-    ret = blk_pwrite(w->blk, 40 * cluster, sizeof(value), value);
+    ret = blk_pwrite(w->blk, DIRTY_CLUSTER * cluster, sizeof(value), value);
     assert(ret == 0);
     ret = blk_pdiscard(w->blk, EXTRA_CLUSTER * cluster, NB_EXTRA * cluster);
     assert(ret == 0);
@@ -340,7 +358,7 @@ void world_open(World *w, const Scenario *sc)
     *w = (World) { .scenario = sc, .layout = image_layout(sc->image) };
     disk_hold(false);
     disk_reset(&prepared_for(sc)->disk);
-    w->blk = open_image();
+    w->blk = open_image(sc->image);
     for (unsigned i = 0; i < sc->nb_ops; i++) {
         w->ops[i] = (Op) { .kind = sc->kinds[i], .index = i, .world = w,
                            .buf = op_buffer(i) };
@@ -386,6 +404,20 @@ static void check_idle(World *w)
     }
 }
 
+/* What the driver itself finds. */
+static void check_driver(World *w)
+{
+    BdrvCheckResult r = { 0 };
+    int ret = blk_check(w->blk, &r, 0, NULL, NULL, NULL);
+
+    if (ret < 0 || r.check_errors) {
+        world_fail(w, "blk_check: %s", ret < 0 ? g_strerror(-ret) : "errors");
+    } else if ((r.corruptions || r.leaks) && !w->failed) {
+        world_fail(w, "blk_check: %" PRIu64 " corruptions, %" PRIu64 " leaks",
+                   r.corruptions, r.leaks);
+    }
+}
+
 /* What the driver says is in the cells. */
 static void read_cells(World *w, uint64_t *cells)
 {
@@ -409,14 +441,17 @@ static void read_cells(World *w, uint64_t *cells)
 
 static void decode_cells(World *w, const Image *m, uint64_t *cells)
 {
+    const Layout *l = &w->layout;
+    size_t piece = m->extended ? l->cluster_size / 32 : l->cell_size;
     uint8_t *buf = op_buffer(0);
 
     for (unsigned c = 0; c < NB_CELLS; c++) {
-        if (!image_read(m, cell_offset(&w->layout, c), buf,
-                        w->layout.cell_size)) {
-            world_fail(w, "cell %u cannot be read from the image", c);
+        for (size_t o = 0; o < l->cell_size; o += piece) {
+            if (!image_read(m, cell_offset(l, c) + o, buf + o, piece)) {
+                world_fail(w, "cell %u cannot be read from the image", c);
+            }
         }
-        cells[c] = cell_decode(&w->layout, buf);
+        cells[c] = cell_decode(l, buf);
     }
 }
 
@@ -485,6 +520,7 @@ void world_close(World *w)
     track_reset(false);
     check_idle(w);
     read_cells(w, live);
+    check_driver(w);
     ret = blk_close(w->blk);
     if (ret < 0) {
         world_fail(w, "closing: %s", g_strerror(-ret));

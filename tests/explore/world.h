@@ -31,6 +31,7 @@
 typedef enum ImageKind {
     IMAGE_512,
     IMAGE_1K,
+    IMAGE_SUB,      /* 16k, subclusters of 512 bytes */
     IMAGE_REFS,     /* 512 bytes, and more refcount blocks than the cache of
                        them has entries */
     NB_IMAGES,
@@ -68,6 +69,7 @@ typedef enum OpKind {
     OP_HALF,        /* write the other half */
     OP_OVERLAP,     /* write over that, and two more clusters */
     OP_COW,         /* write half of a shared cluster */
+    OP_COMPRESS,    /* write an unallocated cluster, compressed */
     OP_ZERO,
     OP_DISCARD,
     OP_READ,
@@ -137,7 +139,8 @@ void cells_before(const Scenario *sc, uint64_t *cells);
 void world_prepare(void);
 void world_cleanup(void);
 
-/* Open a fresh image and do what the setup wants; requests wait from then on. */
+/* Open a fresh image and do what the setup wants; from then on requests
+ * wait. */
 void world_open(World *w, const Scenario *sc);
 void op_start(Op *op);
 /* All operations have ended: look at everything and close. */
