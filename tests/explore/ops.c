@@ -114,20 +114,20 @@ static int coroutine_fn run_vmsave(Op *op)
 }
 
 const OpInfo op_info[NB_OPS] = {
-    [OP_ALLOC]   = { "alloc", 0, 1, run_write },
-    [OP_HALF]    = { "half", 1, 1, run_write },
-    [OP_OVERLAP] = { "overlap", 1, 4, run_write },
-    [OP_COW]     = { "cow", 4, 1, run_write },
-    [OP_COMPRESS] = { "compress", 0, 2, run_compress },
-    [OP_ZERO]    = { "zero", 0, 6, run_zero, .zeroes = true },
-    [OP_DISCARD] = { "discard", 0, 16, run_discard, .zeroes = true },
-    [OP_READ]    = { "read", 0, 6, run_read },
-    [OP_MISS]    = { "miss", 18, 2, run_read },
-    [OP_FLUSH]   = { "flush", 0, 0, run_flush },
-    [OP_CREATE]  = { "create", 0, 0, run_create },
-    [OP_DELETE]  = { "delete", 0, 0, run_delete },
-    [OP_RESIZE]  = { "resize", 0, 0, run_resize },
-    [OP_VMSAVE]  = { "vmsave", 0, 0, run_vmsave },
+    [OP_ALLOC]   = { "alloc", 0, 1, run_write, false },
+    [OP_HALF]    = { "half", 1, 1, run_write, false },
+    [OP_OVERLAP] = { "overlap", 1, 4, run_write, false },
+    [OP_COW]     = { "cow", 4, 1, run_write, false },
+    [OP_COMPRESS] = { "compress", 0, 2, run_compress, false },
+    [OP_ZERO]    = { "zero", 0, 6, run_zero, true },
+    [OP_DISCARD] = { "discard", 0, 16, run_discard, true },
+    [OP_READ]    = { "read", 0, 6, run_read, false },
+    [OP_MISS]    = { "miss", 18, 2, run_read, false },
+    [OP_FLUSH]   = { "flush", 0, 0, run_flush, false },
+    [OP_CREATE]  = { "create", 0, 0, run_create, false },
+    [OP_DELETE]  = { "delete", 0, 0, run_delete, false },
+    [OP_RESIZE]  = { "resize", 0, 0, run_resize, false },
+    [OP_VMSAVE]  = { "vmsave", 0, 0, run_vmsave, false },
 };
 
 static void coroutine_fn op_entry(void *opaque)
