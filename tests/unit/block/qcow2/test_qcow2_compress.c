@@ -6,6 +6,7 @@
 #include "qcow2_fixture.h"
 
 #include "tests/support/qcow2_checker.h"
+#include "util/thread-pool.h"
 
 /* ---- streams ---- */
 
@@ -428,6 +429,28 @@ static void test_filters_pass_compressed_writes_on(void **state)
     fake_disk_free(d);
 }
 
+static void test_clusters_of_a_request_are_worked_on_in_parallel(void **state)
+{
+    enum { BYTES = 1 << 20 };
+    FakeDisk *d = fake_disk_new("c", 0);
+    g_autofree uint8_t *want = g_malloc(BYTES);
+    g_autofree uint8_t *buf = g_malloc(BYTES);
+    BlockBackend *blk;
+
+    fill_text(want, BYTES, 9);
+    q_create("fake:c", "size=1M,cluster_size=64k");
+    blk = q_open("fake:c", NULL, BDRV_O_RDWR);
+    thread_pool_trim();
+    assert_int_equal(write_compressed(blk, 0, BYTES, want), 0);
+    assert_true(thread_pool_nb_threads() > 1);
+    thread_pool_trim();
+    assert_int_equal(blk_pread(blk, 0, BYTES, buf), 0);
+    assert_true(thread_pool_nb_threads() > 1);
+    assert_memory_equal(buf, want, BYTES);
+    q_close(blk);
+    fake_disk_free(d);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_known_streams_decode),
     cmocka_unit_test(test_a_stream_must_fill_the_cluster_exactly),
@@ -452,6 +475,9 @@ static const struct CMUnitTest tests[] = {
         test_ctx_setup, test_ctx_teardown),
     cmocka_unit_test_setup_teardown(test_filters_pass_compressed_writes_on,
                                     test_ctx_setup, test_ctx_teardown),
+    cmocka_unit_test_setup_teardown(
+        test_clusters_of_a_request_are_worked_on_in_parallel, test_ctx_setup,
+        test_ctx_teardown),
 };
 
 FIRN_TEST_MAIN(tests)
