@@ -142,10 +142,12 @@ static int take_all(const Qcow2State *s, BdrvOptions *o, Amend *a,
                                                  &a->size, errp);
     ret = ret < 0 ? ret : bdrv_options_check_empty(o, errp);
     if (ret == 0 && a->version < s->hdr.version) {
-        ret = qcow2_check_downgrade(s, a->order, errp);
+        ret = qcow2_check_downgrade(s, a->size, a->order, errp);
     }
     if (ret == 0 && a->size != s->hdr.size) {
-        ret = bdrv_bitmaps_check_resize(s->bs, a->size, errp);
+        ret = qcow2_check_size(s, a->size, MAX(a->version, s->hdr.version),
+                               errp);
+        ret = ret < 0 ? ret : bdrv_bitmaps_check_resize(s->bs, a->size, errp);
     }
     return ret;
 }

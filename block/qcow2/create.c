@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * New images: header, refcount table, refcount blocks, an empty L1 table and a
- * LUKS header, in this order from the start of the file. The header is written last, behind
- * a flush, so that a file with a qcow2 magic is a whole image (R4).
+ * LUKS header, in this order from the start of the file. The header is written
+ * last, behind a flush, so that a file with a qcow2 magic is a whole image (R4).
  *
  * An external data file is created before the image that names it. For
  * preallocation the new image is opened and filled by prealloc.c.
@@ -210,7 +210,8 @@ static int coroutine_fn backing_size(const char *filename,
                                      const CreatePlan *p, uint64_t *ret,
                                      GError **errp)
 {
-    g_autofree char *path = bdrv_combine_filename(filename, p->o.ext.backing_file);
+    g_autofree char *path = bdrv_combine_filename(filename,
+                                                  p->o.ext.backing_file);
     BdrvOptions *o = bdrv_options_new();
     BlockBackend *blk;
     int64_t bytes;

@@ -261,7 +261,7 @@ static int coroutine_fn clear_snapshot(Qcow2State *s, const Qcow2Snapshot *sn,
 
 /* ---- what stands in the way ---- */
 
-static int check_snapshots(const Qcow2State *s, GError **errp)
+static int check_snapshots(const Qcow2State *s, uint64_t size, GError **errp)
 {
     for (guint i = 0; i < s->snapshots->len; i++) {
         const Qcow2Snapshot *sn = g_ptr_array_index(s->snapshots, i);
@@ -270,7 +270,7 @@ static int check_snapshots(const Qcow2State *s, GError **errp)
             return set_error(errp, -ENOTSUP, "a snapshot has more than 4 GiB "
                              "of vmstate, which compat=0.10 cannot have");
         }
-        if (qcow2_snapshot_disk_size(sn, s->hdr.size) != s->hdr.size) {
+        if (qcow2_snapshot_disk_size(sn, s->hdr.size) != size) {
             return set_error(errp, -ENOTSUP, "a snapshot has another disk "
                              "size, which compat=0.10 cannot have");
         }
@@ -291,7 +291,8 @@ static bool has_bitmaps(const Qcow2State *s)
     return any;
 }
 
-int qcow2_check_downgrade(const Qcow2State *s, unsigned order, GError **errp)
+int qcow2_check_downgrade(const Qcow2State *s, uint64_t size, unsigned order,
+                          GError **errp)
 {
     static const struct {
         uint64_t bit;
@@ -319,7 +320,7 @@ int qcow2_check_downgrade(const Qcow2State *s, unsigned order, GError **errp)
         return set_error(errp, -ENOTSUP, "the image has persistent bitmaps, "
                          "which compat=0.10 cannot have");
     }
-    return check_snapshots(s, errp);
+    return check_snapshots(s, size, errp);
 }
 
 int coroutine_fn qcow2_drop_zero_flags(Qcow2State *s,

@@ -1179,7 +1179,10 @@ int coroutine_fn qcow2_co_check(BlockDriverState *bs, BdrvCheckResult *ret,
 
 int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, uint64_t size,
                                    BdrvPrealloc prealloc, GError **errp);
-/* The same with map_lock held exclusively. */
+/* Can the disk be @size bytes, in an image of that version? */
+int qcow2_check_size(const Qcow2State *s, uint64_t size, unsigned version,
+                     GError **errp);
+/* co_truncate with map_lock held exclusively. */
 int coroutine_fn qcow2_resize(Qcow2State *s, uint64_t size,
                               BdrvPrealloc prealloc, GError **errp)
     EXCLUDES(s->lock);
@@ -1194,8 +1197,9 @@ int coroutine_fn qcow2_change_refcount_order(Qcow2State *s, unsigned order,
                                              BdrvProgressFunc *progress,
                                              void *opaque, GError **errp)
     REQUIRES(s->lock) DROPS(s->lock);
-/* Can the image become version 2, when its refcounts have that order? */
-int qcow2_check_downgrade(const Qcow2State *s, unsigned order, GError **errp);
+/* Can the image become version 2, when its disk and refcounts are so wide? */
+int qcow2_check_downgrade(const Qcow2State *s, uint64_t size, unsigned order,
+                          GError **errp);
 /* Turn zero clusters of all layers into what version 2 knows. */
 int coroutine_fn qcow2_drop_zero_flags(Qcow2State *s,
                                        BdrvProgressFunc *progress,

@@ -190,13 +190,14 @@ static int coroutine_fn shrink(Qcow2State *s, uint64_t size)
     return ret;
 }
 
-static int check_size(const Qcow2State *s, uint64_t size, GError **errp)
+int qcow2_check_size(const Qcow2State *s, uint64_t size, unsigned version,
+                     GError **errp)
 {
     if (!IS_ALIGNED(size, QCOW2_SECTOR)) {
         return set_error(errp, -EINVAL, "size %" PRIu64 " is not a multiple "
                          "of 512", size);
     }
-    if (s->hdr.version < 3 && s->hdr.nb_snapshots) {
+    if (version < 3 && s->hdr.nb_snapshots) {
         return set_error(errp, -ENOTSUP, "a version 2 image with snapshots "
                          "cannot be resized");
     }
@@ -212,7 +213,7 @@ int coroutine_fn qcow2_resize(Qcow2State *s, uint64_t size,
                               BdrvPrealloc prealloc, GError **errp)
 {
     uint64_t old = s->hdr.size;
-    int ret = check_size(s, size, errp);
+    int ret = qcow2_check_size(s, size, s->hdr.version, errp);
 
     if (ret < 0) {
         return ret;

@@ -3,8 +3,8 @@
  * Power cuts and failing requests under one operation on an image that was
  * prepared before. For every n the operation runs on a copy of the prepared
  * disk and power goes before its n-th request; what was not flushed is kept,
- * lost or torn at random. Then the independent checker looks at the image (leaks at
- * worst) and the test looks at its contents.
+ * lost or torn at random. Then the independent checker looks at the image
+ * (leaks at worst) and the test looks at its contents.
  */
 #ifndef FIRN_TESTS_MAINT_FIXTURE_H
 #define FIRN_TESTS_MAINT_FIXTURE_H

@@ -180,6 +180,8 @@ static void test_what_cannot_change_is_refused_by_name(void **state)
         { "compat=0.10,lazy_refcounts=on", -EINVAL, "lazy_refcounts" },
         { "backing_fmt=raw", -EINVAL, "backing_fmt" },
         { "nonsense=1", -EINVAL, "nonsense" },
+        { "lazy_refcounts=on,size=1000", -EINVAL, "multiple of 512" },
+        { "lazy_refcounts=on,size=6P", -EFBIG, "too large" },
         { "lazy_refcounts=on,nonsense=1", -EINVAL, "nonsense" },
     };
     g_autofree char *path = test_path("a.qcow2");
