@@ -238,13 +238,12 @@ static int coroutine_fn clear_snapshot(Qcow2State *s, const Qcow2Snapshot *sn,
 {
     uint64_t size = qcow2_snapshot_disk_size(sn, s->hdr.size);
     uint8_t *buf = blk_try_memalign(s->cluster_size);
-    Qcow2Table l1;
+    Qcow2Table l1 = { 0 };
     int ret = -ENOMEM;
 
-    if (!buf) {
-        return ret;
+    if (buf) {
+        ret = qcow2_snapshot_load_l1(s, sn, &l1, errp);
     }
-    ret = qcow2_snapshot_load_l1(s, sn, &l1, errp);
     for (uint32_t i = 0; ret == 0 && i < l1.size; i++) {
         uint64_t table = l1.entries[i] & QCOW2_OFFSET_MASK;
 
@@ -252,9 +251,7 @@ static int coroutine_fn clear_snapshot(Qcow2State *s, const Qcow2Snapshot *sn,
             ret = clear_table(s, table, i * qcow2_l1_coverage(s), size, buf);
         }
     }
-    if (ret == 0) {
-        qcow2_table_cleanup(&l1);
-    }
+    qcow2_table_cleanup(&l1);
     free(buf);
     return ret;
 }

@@ -129,7 +129,7 @@ static void test_power_cuts_during_preallocation_leave_leaks_at_worst(
                          q_options("size=96k,cluster_size=512,"
                                    "preallocation=metadata"), NULL);
         fake_power_on(d, n % 2);
-        image = g_malloc(d->size + 1);
+        image = g_malloc0(d->size + 4);
         fake_disk_peek(d, 0, image, d->size);
         if (qcow2_checker_run(image, d->size, &r) == 0) {
             if (r.corruptions) {
