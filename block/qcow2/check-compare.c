@@ -133,9 +133,9 @@ static void coroutine_fn check_l2_flags(Qcow2Check *c, uint64_t active)
         }
         if (external ? !(desc & QCOW2_COPIED)
                      : !flag_agrees(c, desc, offset)) {
-            qcow2_check_corruption(c, active, "data cluster at %#" PRIx64 ": its "
-                                   "COPIED flag does not agree with its "
-                                   "refcount", offset);
+            qcow2_check_corruption(c, active, "data cluster at %#" PRIx64
+                                   ": its COPIED flag does not agree with "
+                                   "its refcount", offset);
             c->copied_wrong += active;
         }
     }
