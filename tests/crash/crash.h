@@ -56,6 +56,7 @@ extern const unsigned crash_nb_configs;
 typedef struct CrashCounts {
     unsigned workloads;
     unsigned ops[CRASH_OPS];
+    unsigned refused[CRASH_OPS];    /* of these, as they should be */
     unsigned requests[RECORD_TYPES];
     unsigned states[RECORD_MODES];
     unsigned snapshots;         /* looked at whole, with their vmstate */
@@ -87,7 +88,7 @@ typedef struct CrashWorld {
     CrashModel *model;          /* at the cut */
     guint next_event;
     CrashCounts *counts;
-    bool closed;                /* the cut lies behind the end of the workload */
+    bool closed;                /* the cut lies behind the last close */
     char where[240];            /* for messages */
 } CrashWorld;
 

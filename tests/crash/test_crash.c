@@ -3,7 +3,7 @@
  * Power cuts: each configuration runs seeded workloads; each is cut after
  * every request, and what was not flushed is lost in part (crash.h).
  *
- *   FIRN_CRASH_STATES=N           about so many states; 10000 by default
+ *   FIRN_CRASH_STATES=N           about so many states; 12000 by default
  *   FIRN_CRASH_SEED=N             another first seed
  *   FIRN_CRASH_REPLAY=NAME:SEED   one workload of one configuration
  */
@@ -43,7 +43,8 @@ const CrashConfig crash_configs[] = {
     { "64k", "cluster_size=64k", "", CRASH_SECTORS, 128, CRASH_SNAP | CRASH_VM,
       0, false },
     { "backing", "cluster_size=4k,backing_file=rec:b,backing_fmt=raw", "",
-      256, 8, CRASH_SNAP | CRASH_VM | CRASH_SHRINKS | CRASH_EMPTY, 0, CRASH_BELOW },
+      256, 8, CRASH_SNAP | CRASH_VM | CRASH_SHRINKS | CRASH_EMPTY, 0,
+      CRASH_BELOW },
     { "zlib", "cluster_size=4k", "", CRASH_SECTORS, 8,
       CRASH_SNAP | CRASH_VM | CRASH_COMPRESS, 0, CRASH_ALONE },
     { "zstd", "cluster_size=2k,compression_type=zstd,refcount_bits=2", "",
@@ -51,7 +52,8 @@ const CrashConfig crash_configs[] = {
     { "extl2", "cluster_size=16k,extended_l2=on", "", CRASH_SECTORS, 32,
       CRASH_SNAP | CRASH_VM | CRASH_COMPRESS, 0, CRASH_ALONE },
     { "extl2below", "cluster_size=16k,extended_l2=on,backing_file=rec:b,"
-      "backing_fmt=raw", "", 300, 32, CRASH_SNAP | CRASH_VM | CRASH_SHRINKS | CRASH_EMPTY, 0,
+      "backing_fmt=raw", "", 300, 32,
+      CRASH_SNAP | CRASH_VM | CRASH_SHRINKS | CRASH_EMPTY, 0,
       CRASH_BELOW },
     { "bitmap", "cluster_size=1k", "", CRASH_SECTORS, 2,
       CRASH_SNAP | CRASH_VM | CRASH_BITMAP, 0, CRASH_ALONE },
@@ -64,11 +66,18 @@ const CrashConfig crash_configs[] = {
       "data-file=rec:d", CRASH_SECTORS, 32, 0, 0, CRASH_DATA_FILE },
     { "luks", "cluster_size=4k,encrypt.format=luks,encrypt.key-secret=crash,"
       "encrypt.iter-time=1", "encrypt.key-secret=crash", 256, 8,
-      CRASH_SNAP | CRASH_VM | CRASH_RESIZE | CRASH_SHRINK | CRASH_LUKS, 0, CRASH_ALONE },
+      CRASH_SNAP | CRASH_VM | CRASH_RESIZE | CRASH_SHRINK | CRASH_LUKS, 0,
+      CRASH_ALONE },
     { "lazy", "cluster_size=1k,lazy_refcounts=on", "", 256, 2,
-      CRASH_SNAP | CRASH_VM | CRASH_RESIZE | CRASH_SHRINK | CRASH_COMPRESS, 0, CRASH_ALONE },
+      CRASH_SNAP | CRASH_VM | CRASH_RESIZE | CRASH_SHRINK | CRASH_COMPRESS, 0,
+      CRASH_ALONE },
     { "lazyextl2", "cluster_size=16k,lazy_refcounts=on,extended_l2=on,"
       "refcount_bits=4", "", CRASH_SECTORS, 32, CRASH_SNAP, 0, CRASH_ALONE },
+    { "amend", "cluster_size=2k", "", 256, 4,
+      CRASH_SNAP | CRASH_AMEND | CRASH_WEAK, 0, CRASH_ALONE },
+    { "amendbelow", "cluster_size=1k,backing_file=rec:b,backing_fmt=raw", "",
+      256, 2, CRASH_SNAP | CRASH_VM | CRASH_AMEND | CRASH_WEAK | CRASH_EMPTY,
+      0, CRASH_BELOW },
     { "metadata", "cluster_size=1k,preallocation=metadata", "", 256, 2,
       CRASH_SNAP | CRASH_VM | CRASH_SHRINKS, 0, CRASH_ALONE },
     { "full", "cluster_size=4k,preallocation=full,refcount_bits=8", "", 256, 8,
@@ -162,7 +171,8 @@ static void print_counts(void)
                   states_so_far());
     for (unsigned i = 0; i < CRASH_OPS; i++) {
         if (counts.ops[i]) {
-            print_message("  %6u %s\n", counts.ops[i], crash_op_name(i));
+            print_message("  %6u %s, %u refused\n", counts.ops[i],
+                          crash_op_name(i), counts.refused[i]);
         }
     }
     print_message("  requests: %u writes, %u zeroes, %u discards, "
@@ -199,7 +209,7 @@ static void replay(const char *text)
 
 static void test_power_cut_anywhere_leaves_old_or_new(void **state)
 {
-    unsigned goal = env_number("FIRN_CRASH_STATES", 10000);
+    unsigned goal = env_number("FIRN_CRASH_STATES", 12000);
     unsigned seed = env_number("FIRN_CRASH_SEED", 1);
     const char *one = getenv("FIRN_CRASH_REPLAY");
 
@@ -218,7 +228,7 @@ static void test_power_cut_during_repair_leaves_something_to_repair(
     void **state)
 {
     unsigned seed = env_number("FIRN_CRASH_SEED", 1);
-    unsigned goal = env_number("FIRN_CRASH_STATES", 10000) / 10;
+    unsigned goal = env_number("FIRN_CRASH_STATES", 12000) / 10;
 
     for (unsigned i = 0; i == 0 || counts.rebuilt < goal; i++) {
         const CrashConfig *c = &crash_configs[i % crash_nb_configs];

@@ -344,6 +344,7 @@ static void run(CrashWorld *w, CrashOp **ops, unsigned nb)
     }
     for (unsigned i = 0; i < nb; i++) {
         w->counts->ops[ops[i]->type] += w->recording;
+        w->counts->refused[ops[i]->type] += w->recording && ops[i]->ret < 0;
         if (ops[i]->ret < 0 && !refused(ops[i])) {
             crash_fail(w, "%s: %s", crash_op_name(ops[i]->type),
                        g_strerror(-ops[i]->ret));
@@ -506,26 +507,42 @@ static void do_resize(CrashWorld *w)
     run_one(w, op);
 }
 
-/* Of what the configuration allows, one by the throw of a die. */
+static const struct {
+    unsigned feature;
+    CrashOpType type;
+} maintenance[] = {
+    { CRASH_COMMIT, OP_COMMIT },
+    { CRASH_EMPTY, OP_MAKE_EMPTY },
+    { CRASH_AMEND, OP_AMEND },
+    { ~0u, OP_REPAIR }, /* for every image */
+};
+
+static void maintain(CrashWorld *w, CrashOpType type)
+{
+    CrashOp *op = op_new(w, type);
+
+    op->snap = pick(w, 0, G_N_ELEMENTS(amendments));
+    op->flags = pick(w, 0, 2);
+    run_one(w, op);
+}
+
+/* Everything that only this configuration has, once. */
+static void do_specialty(CrashWorld *w)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(maintenance) - 1; i++) {
+        if (w->config->features & maintenance[i].feature) {
+            maintain(w, maintenance[i].type);
+        }
+    }
+}
+
 static void do_maintenance(CrashWorld *w)
 {
-    static const struct {
-        unsigned feature;
-        CrashOpType type;
-    } kinds[] = {
-        { CRASH_COMMIT, OP_COMMIT },
-        { CRASH_EMPTY, OP_MAKE_EMPTY },
-        { CRASH_AMEND, OP_AMEND },
-        { ~0u, OP_REPAIR },
-    };
-    unsigned i = pick(w, 0, G_N_ELEMENTS(kinds));
+    unsigned i = pick(w, 0, G_N_ELEMENTS(maintenance));
 
-    if (kinds[i].feature == ~0u || (w->config->features & kinds[i].feature)) {
-        CrashOp *op = op_new(w, kinds[i].type);
-
-        op->snap = pick(w, 0, G_N_ELEMENTS(amendments));
-        op->flags = pick(w, 0, 2);
-        run_one(w, op);
+    if (w->config->features & maintenance[i].feature ||
+        maintenance[i].type == OP_REPAIR) {
+        maintain(w, maintenance[i].type);
     } else {
         do_requests(w, NULL);
     }
@@ -573,6 +590,9 @@ static void steps(CrashWorld *w, unsigned nb)
 {
     for (unsigned i = 1; i <= nb; i++) {
         step(w);
+        if (i == nb / 2) {
+            do_specialty(w);
+        }
         if (i % 8 == 0) {
             run_one(w, op_new(w, OP_FLUSH));
         }
