@@ -494,7 +494,7 @@ void qcow2_cache_discard_all(Qcow2Cache *c)
     for (GList *l = c->lru.head; l; l = l->next) {
         Qcow2CacheEntry *e = l->data;
 
-        assert(!e->dirty && !e->pins && !e->loading);
+        assert(!e->pins && !e->loading);
         forget(c, e);
     }
 }

@@ -130,7 +130,8 @@ typedef enum Step {
     STEP_SNAPSHOTS,
 } Step;
 
-/* The driver's view of the refcounts, anew. */
+/* The driver's view of the refcounts, anew. What a repair that failed left
+ * dirty is lost, as in a power cut: leaks at worst. */
 static int refresh(Qcow2State *s) REQUIRES(s->lock)
 {
     qcow2_cache_discard_all(s->l2_cache);

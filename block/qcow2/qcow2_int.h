@@ -415,7 +415,7 @@ void qcow2_cache_discard(Qcow2State *s, Qcow2Cache *c, uint64_t offset,
 void qcow2_cache_foreach(Qcow2State *s, Qcow2Cache *c,
                          void (*fn)(Qcow2State *, Qcow2CacheEntry *))
     REQUIRES(s->lock);
-/* Forget all; nothing is dirty, pinned or loading. */
+/* Forget all, dirty contents too; nothing is pinned or loading. */
 void qcow2_cache_discard_all(Qcow2Cache *c);
 bool qcow2_cache_is_dirty(const Qcow2Cache *c);
 /* Drop clean entries that nobody has used since the previous call. */

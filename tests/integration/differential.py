@@ -110,8 +110,9 @@ class Image:
 
     @property
     def compression_possible(self):
+        # Streams share host clusters, which 4 bits do not count for long.
         return not self.raw and not self.encrypted and \
-            not self.external
+            not self.external and self.options.get('refcount_bits') != '4'
 
 
 def nested(image, what, option):
@@ -502,6 +503,16 @@ class Generator:
                                            else ()))
         return ops
 
+    @staticmethod
+    def commit_possible(chain):
+        """QEMU 7.2 cannot grow a version 2 image that has a backing file."""
+        image = chain.top
+        if len(chain.images) < 2 or nested(image, 'encrypted', '') or \
+                nested(image, 'external', ''):
+            return False
+        return image.below.version == 3 or not image.below.below or \
+            len(chain.views[-2]) >= len(chain.view)
+
     def new_size(self, image, now):
         """Shrinking ends with a cluster: QEMU 7.2 leaves what is behind the
         end inside one, and shows it when the image grows again."""
@@ -536,8 +547,7 @@ class Generator:
         if image.snapshots_possible:
             kinds += ['create'] * 2 + ['apply', 'delete'] * bool(
                 chain.snapshots)
-        if len(chain.images) > 1 and not nested(image, 'encrypted', '') and \
-                not nested(image, 'external', ''):
+        if self.commit_possible(chain):
             kinds += ['commit']
         kind = rng.choice(kinds)
         if kind == 'resize':
