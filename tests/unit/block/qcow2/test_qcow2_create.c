@@ -62,8 +62,9 @@ static void test_preallocated_images_read_zero_and_are_sound(void **state)
     static const char *const variants[] = {
         "preallocation=metadata", "preallocation=falloc",
         "preallocation=full", "preallocation=metadata,cluster_size=512",
-        "preallocation=full,cluster_size=2M", "preallocation=falloc,"
-        "refcount_bits=1", "preallocation=metadata,compat=0.10",
+        "preallocation=full,cluster_size=2M",
+        "preallocation=falloc,refcount_bits=1",
+        "preallocation=metadata,compat=0.10",
         "preallocation=metadata,refcount_bits=64,cluster_size=1k",
     };
 

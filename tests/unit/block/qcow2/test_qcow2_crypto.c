@@ -143,8 +143,8 @@ static void test_encrypted_images_keep_what_was_written(void **state)
         "cluster_size=64k", "cluster_size=2M", "compat=0.10",
         "cluster_size=64k,encrypt.cipher-alg=aes-128",
         "cluster_size=64k,encrypt.cipher-mode=cbc,encrypt.ivgen-alg=essiv",
-        "cluster_size=64k,encrypt.cipher-mode=cbc,encrypt.ivgen-alg=plain,"
-        "encrypt.hash-alg=sha512",
+        ("cluster_size=64k,encrypt.cipher-mode=cbc,encrypt.ivgen-alg=plain,"
+         "encrypt.hash-alg=sha512"),
     };
     g_autofree char *path = test_path("e.qcow2");
 
