@@ -232,11 +232,32 @@ static Qcow2Entry linked(const Qcow2State *s, const Qcow2Write *w,
 
     if (qcow2_has_subclusters(s)) {
         e.bitmap = (old.bitmap & ~((uint64_t)mask << 32)) | mask;
-        /* Data that the new cluster does not have is lost. */
-        assert(w->kind == QCOW2_WRITE_REUSE ||
-               !(old.bitmap & UINT32_MAX & ~mask));
     }
     return e;
+}
+
+/* R7: no entry has data that its new cluster does not have. It came there by
+ * another L1 entry, else s->in_flight had kept it out. */
+static int coroutine_fn check_lost(Qcow2State *s, const Qcow2Write *w,
+                                   const uint8_t *slice, unsigned index,
+                                   uint64_t nb)
+    REQUIRES(s->lock)
+{
+    if (!qcow2_has_subclusters(s) || w->kind != QCOW2_WRITE_NEW) {
+        return 0;
+    }
+    for (uint64_t i = 0; i < nb; i++) {
+        uint64_t cluster = w->range.start + (i << s->cluster_bits);
+        uint32_t mask = qcow2_subcluster_mask(s, cluster, w->cow_start,
+                                              w->cow_end);
+
+        if (qcow2_entry_get(s, slice, index + i).bitmap & UINT32_MAX & ~mask) {
+            return qcow2_corruption(s, "the cluster at guest offset %#" PRIx64
+                                    " is written by another L1 entry too",
+                                    cluster);
+        }
+    }
+    return 0;
 }
 
 /* Pin the slice that the write changes. */
@@ -267,7 +288,8 @@ static int coroutine_fn write_link(Qcow2State *s, Qcow2Write *w)
         return ret;
     }
     assert(e); /* qcow2_ensure_l2() made it */
-    for (uint64_t i = 0; i < nb; i++) {
+    ret = check_lost(s, w, e->data, index, nb);
+    for (uint64_t i = 0; i < nb && ret == 0; i++) {
         Qcow2Entry old = qcow2_entry_get(s, e->data, index + i);
 
         if (w->kind == QCOW2_WRITE_NEW) {
@@ -277,10 +299,12 @@ static int coroutine_fn write_link(Qcow2State *s, Qcow2Write *w)
                         linked(s, w, w->range.start + (i << s->cluster_bits),
                                old));
     }
-    qcow2_cache_mark_dirty(s, s->l2_cache, e);
+    if (ret == 0) {
+        qcow2_cache_mark_dirty(s, s->l2_cache, e);
+        s->need_barrier = true; /* R1, R2 */
+    }
     qcow2_cache_put(s, s->l2_cache, e);
-    s->need_barrier = true; /* R1, R2 */
-    return 0;
+    return ret;
 }
 
 /* The fault of S1_LINK_UNLOCKED: the second half runs beside the lock. (What
