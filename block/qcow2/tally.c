@@ -145,9 +145,9 @@ typedef struct Misfit {
  * matters: this is inlined. */
 static inline __attribute__((always_inline)) bool
 slots_fit(const uint8_t *block, unsigned order, const uint32_t *counts,
-          uint64_t n, int addend, uint64_t max, Misfit *ret)
+          uint64_t slot, uint64_t n, int addend, uint64_t max, Misfit *ret)
 {
-    for (uint64_t i = 0; i < n; i++) {
+    for (uint64_t i = slot; i < slot + n; i++) {
         uint64_t v, c = counts[i];
 
         if (!c) {
@@ -162,26 +162,19 @@ slots_fit(const uint8_t *block, unsigned order, const uint32_t *counts,
     return true;
 }
 
-static int coroutine_fn check_block(Qcow2State *s, const Qcow2Tally *t,
-                                    uint32_t index, int addend)
-    REQUIRES(s->lock) DROPS(s->lock)
+static int coroutine_fn check_slots(Qcow2State *s, const Qcow2Tally *t,
+                                    const uint8_t *block, uint32_t index,
+                                    uint64_t slot, uint64_t n, int addend)
+    REQUIRES(s->lock)
 {
     const uint32_t *counts = t->counts[index];
-    uint64_t n = 1ULL << t->slot_bits;
     Misfit misfit = { 0 };
-    Qcow2CacheEntry *e;
     bool fit;
-    int ret;
 
-    ret = qcow2_get_refblock(s, index, &e);
-    if (ret < 0) {
-        return ret;
-    }
     fit = s->refcount_order == 4
-          ? slots_fit(e->data, 4, counts, n, addend, 0xffff, &misfit)
-          : slots_fit(e->data, s->refcount_order, counts, n, addend,
+          ? slots_fit(block, 4, counts, slot, n, addend, 0xffff, &misfit)
+          : slots_fit(block, s->refcount_order, counts, slot, n, addend,
                       s->refcount_max, &misfit);
-    qcow2_cache_put(s, s->refblock_cache, e);
     if (fit) {
         return 0;
     }
@@ -191,6 +184,22 @@ static int coroutine_fn check_block(Qcow2State *s, const Qcow2Tally *t,
     return qcow2_corruption(s, "cluster %" PRIu64 " has more references than "
                             "its refcount",
                             ((uint64_t)index << t->slot_bits) + misfit.slot);
+}
+
+static int coroutine_fn check_block(Qcow2State *s, const Qcow2Tally *t,
+                                    uint32_t index, int addend)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    Qcow2CacheEntry *e;
+    int ret;
+
+    ret = qcow2_get_refblock(s, index, &e);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = check_slots(s, t, e->data, index, 0, 1ULL << t->slot_bits, addend);
+    qcow2_cache_put(s, s->refblock_cache, e);
+    return ret;
 }
 
 int coroutine_fn qcow2_tally_check(Qcow2State *s, const Qcow2Tally *t,
@@ -291,6 +300,12 @@ static int coroutine_fn apply_piece(Qcow2State *s, Qcow2Tally *t,
 
     ret = qcow2_get_refblock(s, index, &e);
     if (ret < 0) {
+        return ret;
+    }
+    /* Guests may have lowered a count that was too low since the check. */
+    ret = addend < 0 ? check_slots(s, t, e->data, index, slot, n, addend) : 0;
+    if (ret < 0) {
+        qcow2_cache_put(s, s->refblock_cache, e);
         return ret;
     }
     freed = s->refcount_order == 4
