@@ -92,6 +92,7 @@ static int coroutine_fn write_fresh(Qcow2State *s, const Fresh *f,
     uint64_t l1 = qcow2_cluster_offset(s, f->first + f->table + f->blocks);
     int ret = buf ? 0 : -ENOMEM;
 
+    qcow2_note_written(s, qcow2_cluster_offset(s, fresh_end(f)));
     for (uint64_t i = 0; i < f->blocks && ret == 0; i++) {
         t->entries[block_index(s, f, i)] =
             qcow2_cluster_offset(s, f->first + f->table + i);
@@ -119,7 +120,6 @@ static int adopt(Qcow2State *s, const Fresh *f, Qcow2Table *reftable,
     qcow2_cache_discard_all(s->refblock_cache);
     qcow2_decoded_drop(s, 0, QCOW2_MAX_HOST_OFFSET);
     s->pack_next = 0;
-    s->host_end = MAX(s->host_end, qcow2_cluster_offset(s, fresh_end(f)));
     qcow2_table_cleanup(&s->reftable);
     qcow2_table_cleanup(&s->l1);
     s->reftable = *reftable;

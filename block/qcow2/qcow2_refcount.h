@@ -96,6 +96,13 @@ int coroutine_fn qcow2_alloc_at(Qcow2State *s, uint64_t offset, bool *ret)
  * by now, or has as many as can be counted. */
 int coroutine_fn qcow2_count_open(Qcow2State *s, bool *ret)
     REQUIRES(s->lock) DROPS(s->lock);
+/* Something may be written up to host offset @end, also when that fails. Before
+ * writing to clusters that were not taken. */
+static inline void qcow2_note_written(Qcow2State *s, uint64_t end)
+    REQUIRES(s->lock)
+{
+    s->host_end = MAX(s->host_end, end);
+}
 /* Give back what was never exposed; leaks it when that fails. */
 void coroutine_fn qcow2_unalloc(Qcow2State *s, uint64_t offset, uint64_t nb)
     REQUIRES(s->lock) DROPS(s->lock);

@@ -145,6 +145,8 @@ static int coroutine_fn write_blocks(Qcow2State *s, const Recount *r,
     uint64_t done = 0;
     int ret = buf ? 0 : -ENOMEM;
 
+    qcow2_note_written(s, qcow2_cluster_offset(s, r->first + r->table +
+                                                  r->blocks));
     for (uint64_t i = 0; i < r->capacity && ret == 0; i++) {
         uint64_t at = qcow2_cluster_offset(s, r->first + r->table + done);
 
@@ -198,9 +200,6 @@ static void adopt(Qcow2State *s, const Recount *r, Qcow2Table *t,
     g_free(s->first_free);
     s->first_free = first_free;
     s->first_free_block = 0;
-    s->host_end = MAX(s->host_end, qcow2_cluster_offset(s, r->first +
-                                                        r->table +
-                                                        r->blocks));
     (void)qcow2_filter_rebuild(s); /* too old a filter only misses some */
     qcow2_defer_free(s, old.offset,
                      (uint64_t)old.size * 8 >> s->cluster_bits,

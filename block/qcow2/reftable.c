@@ -61,9 +61,9 @@ static int coroutine_fn write_blocks(Qcow2State *s, const TablePlan *p)
     if (!buf) {
         return -ENOMEM;
     }
-    s->host_end = MAX(s->host_end, p->offset +
-                      qcow2_cluster_offset(s, p->nb_blocks +
-                                              p->table_clusters));
+    qcow2_note_written(s, p->offset +
+                       qcow2_cluster_offset(s, p->nb_blocks +
+                                               p->table_clusters));
     for (uint64_t i = 0; i < p->nb_blocks && ret == 0; i++) {
         uint64_t offset = p->offset + (i << s->cluster_bits);
         uint64_t n = used_in_block(s, p, i);
