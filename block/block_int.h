@@ -41,6 +41,8 @@ struct BdrvChild {
 
 typedef struct BdrvDirtyBitmap BdrvDirtyBitmap;
 
+struct BlkImageInfo;
+
 typedef enum BdrvRequestType {
     BDRV_TRACKED_READ,
     BDRV_TRACKED_WRITE,
@@ -182,6 +184,13 @@ struct BlockDriver {
                                         uint64_t bytes, uint64_t *ret_bytes,
                                         uint64_t *ret_map);
     int coroutine_fn (*co_get_info)(BlockDriverState *bs, BdrvInfo *ret);
+    /* Fill in what only the format knows, see info.h. */
+    int coroutine_fn (*co_describe)(BlockDriverState *bs,
+                                    struct BlkImageInfo *info,
+                                    GError **errp);
+    /* Bytes that a protocol takes on its disk. Absent: what its children
+     * take. */
+    uint64_t (*allocated_bytes)(const BlockDriverState *bs);
 
     /* Maintenance: as the blk_co_ functions, with the tree held exclusively.
      * co_amend and co_measure take the options they know. */
@@ -296,9 +305,6 @@ BlockDriver *bdrv_find_protocol(const char *filename, GError **errp);
 bool bdrv_has_protocol(const char *filename);
 /* That prefix without the ':', to be freed, or NULL. */
 char *bdrv_protocol_name(const char *filename);
-/* @filename taken relative to the directory of @base; absolute paths,
- * protocols and json: stay. To be freed. */
-char *bdrv_combine_filename(const char *base, const char *filename);
 
 /* --- Requests below a BlockBackend --- */
 

@@ -620,6 +620,14 @@ static int coroutine_fn fill_new_file(int fd, uint64_t size,
 }
 
 /* Creates @filename, or opens what is there, which *@ret_new tells. */
+static uint64_t file_allocated_bytes(const BlockDriverState *bs)
+{
+    const FileState *s = bs->opaque;
+    struct stat st;
+
+    return fstat(s->fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
+
 static int open_for_create(const char *filename, bool *ret_new,
                            GError **errp)
 {
@@ -708,6 +716,7 @@ BlockDriver bdrv_file = {
     .co_open = file_co_open,
     .co_close = file_co_close,
     .co_create = file_co_create,
+    .allocated_bytes = file_allocated_bytes,
     .co_getlength = file_co_getlength,
     .co_preadv = file_co_preadv,
     .co_pwritev = file_co_pwritev,

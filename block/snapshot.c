@@ -230,3 +230,75 @@ int coroutine_fn bdrv_co_snapshot_find(BlockDriverState *bs,
     }
     return 0;
 }
+
+/* ---- blocking forms ---- */
+
+typedef struct SnapshotArgs {
+    BlockBackend *blk;
+    BdrvSnapshotInfo *info;
+    const char *id;
+    const char *name;
+    GPtrArray **ret;
+    GError **errp;
+} SnapshotArgs;
+
+static int coroutine_fn create_entry(void *opaque)
+{
+    SnapshotArgs *a = opaque;
+
+    return bdrv_co_snapshot_create(blk_bs(a->blk), a->info, a->errp);
+}
+
+int no_coroutine_fn blk_snapshot_create(BlockBackend *blk,
+                                        BdrvSnapshotInfo *info,
+                                        GError **errp)
+{
+    SnapshotArgs a = { .blk = blk, .info = info, .errp = errp };
+
+    return aio_run_blocking(blk->ctx, create_entry, &a);
+}
+
+static int coroutine_fn goto_entry(void *opaque)
+{
+    SnapshotArgs *a = opaque;
+
+    return bdrv_co_snapshot_goto(blk_bs(a->blk), a->name, a->errp);
+}
+
+int no_coroutine_fn blk_snapshot_goto(BlockBackend *blk,
+                                      const char *id_or_name, GError **errp)
+{
+    SnapshotArgs a = { .blk = blk, .name = id_or_name, .errp = errp };
+
+    return aio_run_blocking(blk->ctx, goto_entry, &a);
+}
+
+static int coroutine_fn delete_entry(void *opaque)
+{
+    SnapshotArgs *a = opaque;
+
+    return bdrv_co_snapshot_delete(blk_bs(a->blk), a->id, a->name, a->errp);
+}
+
+int no_coroutine_fn blk_snapshot_delete(BlockBackend *blk, const char *id,
+                                        const char *name, GError **errp)
+{
+    SnapshotArgs a = { .blk = blk, .id = id, .name = name, .errp = errp };
+
+    return aio_run_blocking(blk->ctx, delete_entry, &a);
+}
+
+static int coroutine_fn list_entry(void *opaque)
+{
+    SnapshotArgs *a = opaque;
+
+    return bdrv_co_snapshot_list(blk_bs(a->blk), a->ret, a->errp);
+}
+
+int no_coroutine_fn blk_snapshot_list(BlockBackend *blk, GPtrArray **ret,
+                                      GError **errp)
+{
+    SnapshotArgs a = { .blk = blk, .ret = ret, .errp = errp };
+
+    return aio_run_blocking(blk->ctx, list_entry, &a);
+}

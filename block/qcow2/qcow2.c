@@ -144,6 +144,7 @@ BlockDriver bdrv_qcow2 = {
     .co_change_backing_file = qcow2_co_change_backing_file,
     .co_block_status = qcow2_co_block_status,
     .co_get_info = qcow2_co_get_info,
+    .co_describe = qcow2_co_describe,
     .co_check = qcow2_co_check,
     .bitmap_can_store = qcow2_bitmap_can_store,
     .co_bitmap_load = qcow2_co_bitmap_load,

@@ -248,6 +248,11 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, BdrvOptions *options,
                                unsigned flags, GError **errp);
 int coroutine_fn qcow2_co_close(BlockDriverState *bs);
 
+/* ---- describe.c ---- */
+
+int coroutine_fn qcow2_co_describe(BlockDriverState *bs,
+                                   struct BlkImageInfo *info, GError **errp);
+
 #include "qcow2_cache.h"
 #include "qcow2_refcount.h"
 #include "qcow2_map.h"

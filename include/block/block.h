@@ -353,6 +353,10 @@ void coroutine_fn bdrv_co_serial_end(BlockDriverState *bs) NO_TSA;
 
 /* --- Nodes --- */
 
+/* @filename taken relative to the directory of @base, as an image's backing
+ * file is; absolute paths, protocols and json: stay. To be freed. */
+char *bdrv_combine_filename(const char *base, const char *filename);
+
 /* "qcow2", "file", ... */
 const char *bdrv_get_format_name(const BlockDriverState *bs);
 /* What it was opened from, for messages. */

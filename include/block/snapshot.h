@@ -85,4 +85,15 @@ int coroutine_fn bdrv_co_snapshot_find(BlockDriverState *bs,
                                        const char *id_or_name,
                                        BdrvSnapshotInfo **ret);
 
+/* Blocking forms, for the disk of a BlockBackend. */
+int no_coroutine_fn blk_snapshot_create(BlockBackend *blk,
+                                        BdrvSnapshotInfo *info,
+                                        GError **errp);
+int no_coroutine_fn blk_snapshot_goto(BlockBackend *blk,
+                                      const char *id_or_name, GError **errp);
+int no_coroutine_fn blk_snapshot_delete(BlockBackend *blk, const char *id,
+                                        const char *name, GError **errp);
+int no_coroutine_fn blk_snapshot_list(BlockBackend *blk, GPtrArray **ret,
+                                      GError **errp);
+
 #endif

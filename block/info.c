@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Describing images: what the generic layer knows, and what the driver adds.
+ */
+#include "block/info.h"
+
+#include "block/block_int.h"
+
+static BlockDriverState *described_node(BlockBackend *blk)
+{
+    BlockDriverState *bs = blk_bs(blk);
+
+    while (bs->drv->is_filter && bs->file) {
+        bs = bs->file->bs;
+    }
+    return bs;
+}
+
+/* What all files of an image take, but for its backing files. */
+static uint64_t allocated_bytes(const BlockDriverState *bs)
+{
+    uint64_t sum = 0;
+
+    if (bs->drv->allocated_bytes) {
+        return bs->drv->allocated_bytes(bs);
+    }
+    for (GList *l = bs->children; l; l = l->next) {
+        const BdrvChild *child = l->data;
+
+        if (child->role != BDRV_CHILD_BACKING) {
+            sum += allocated_bytes(child->bs);
+        }
+    }
+    return sum;
+}
+
+typedef struct InfoArgs {
+    BlockDriverState *bs;
+    BlkImageInfo *info;
+    GError **errp;
+} InfoArgs;
+
+static int coroutine_fn info_entry(void *opaque)
+{
+    InfoArgs *a = opaque;
+    BlockDriverState *bs = a->bs;
+    BlkImageInfo *info = a->info;
+    BdrvInfo facts = { 0 };
+    int ret = 0;
+
+    info->filename = g_strdup(bs->filename);
+    info->format = g_strdup(bs->drv->format_name);
+    info->virtual_size = bs->total_bytes;
+    info->actual_size = allocated_bytes(bs);
+    if (bdrv_co_get_info(bs, &facts) == 0) {
+        info->cluster_size = facts.cluster_size;
+        info->dirty = facts.is_dirty;
+    }
+    if (bs->drv->co_describe) {
+        ret = bs->drv->co_describe(bs, info, a->errp);
+    }
+    if (ret == 0 && info->backing_file) {
+        info->backing_path = bdrv_combine_filename(bs->filename,
+                                                   info->backing_file);
+    }
+    return ret;
+}
+
+int no_coroutine_fn blk_image_info(BlockBackend *blk, BlkImageInfo **ret,
+                                   GError **errp)
+{
+    g_autoptr(BlkImageInfo) info = g_new0(BlkImageInfo, 1);
+    InfoArgs a = { described_node(blk), info, errp };
+    int err = aio_run_blocking(blk->ctx, info_entry, &a);
+
+    if (err == 0) {
+        *ret = g_steal_pointer(&info);
+    }
+    return err;
+}
+
+void blk_image_info_free(BlkImageInfo *info)
+{
+    if (!info) {
+        return;
+    }
+    g_free(info->filename);
+    g_free(info->format);
+    g_free(info->backing_file);
+    g_free(info->backing_path);
+    g_free(info->backing_format);
+    g_clear_pointer(&info->specific, json_object_unref);
+    g_free(info);
+}
+
+typedef struct ExtentArgs {
+    BlockBackend *blk;
+    uint64_t offset;
+    uint64_t bytes;
+    unsigned max_depth;
+    BlkExtent *ret;
+} ExtentArgs;
+
+static const char *data_filename(const BlockDriverState *bs)
+{
+    for (GList *l = bs->children; l; l = l->next) {
+        const BdrvChild *child = l->data;
+
+        if (!strcmp(child->name, "data-file")) {
+            return child->bs->filename;
+        }
+    }
+    return bs->filename;
+}
+
+/* Preallocated space that nobody wrote is a hole in the file below. */
+static int coroutine_fn find_holes(BlockDriverState *bs, BlkExtent *e)
+{
+    const unsigned mapped = BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID;
+    uint64_t bytes;
+    int ret;
+
+    if ((e->flags & mapped) != mapped || !bs->file ||
+        e->map >= bs->file->bs->total_bytes) {
+        return 0;
+    }
+    bytes = MIN(e->bytes, bs->file->bs->total_bytes - e->map);
+    ret = bdrv_co_block_status(bs->file->bs, e->map, bytes, &bytes, NULL);
+    if (ret < 0) {
+        return ret;
+    }
+    e->bytes = bytes;
+    e->flags |= ret & BDRV_BLOCK_ZERO;
+    return 0;
+}
+
+static int coroutine_fn extent_entry(void *opaque)
+{
+    ExtentArgs *a = opaque;
+    BlockDriverState *bs = blk_bs(a->blk);
+    BlkExtent e = { .bytes = a->bytes };
+
+    for (;;) {
+        int ret;
+
+        while (bs->drv->is_filter && bs->file) {
+            bs = bs->file->bs;
+        }
+        ret = bdrv_co_block_status(bs, a->offset, e.bytes, &e.bytes, &e.map);
+        if (ret < 0) {
+            return ret;
+        }
+        e.flags = ret;
+        if ((ret & BDRV_BLOCK_ALLOCATED) || !bs->backing ||
+            e.depth == a->max_depth) {
+            break;
+        }
+        bs = bs->backing->bs;
+        e.depth++;
+    }
+    e.filename = data_filename(bs);
+    if (e.filename == bs->filename && bs->drv != &bdrv_raw) {
+        int ret = find_holes(bs, &e);
+
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    *a->ret = e;
+    return 0;
+}
+
+int no_coroutine_fn blk_extent(BlockBackend *blk, uint64_t offset,
+                               uint64_t bytes, unsigned max_depth,
+                               BlkExtent *ret)
+{
+    ExtentArgs a = { blk, offset, bytes, max_depth, ret };
+
+    return aio_run_blocking(blk->ctx, extent_entry, &a);
+}

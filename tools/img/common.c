@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: MIT */
+/* Messages, options, sizes and the opening of images. */
+#include "tools/img/common.h"
+
+#include <stdarg.h>
+
+#include "block/secret.h"
+#include "util/error.h"
+#include "util/units.h"
+
+AioContext *img_ctx;
+
+static void message(const char *kind, const char *fmt, va_list ap)
+{
+    g_autofree char *text = g_strdup_vprintf(fmt, ap);
+
+    fflush(stdout);
+    fprintf(stderr, "firn-img: %s%s\n", kind, text);
+}
+
+int img_error(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    message("", fmt, ap);
+    va_end(ap);
+    return 1;
+}
+
+void img_warn(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    message("warning: ", fmt, ap);
+    va_end(ap);
+}
+
+int img_fail(GError **err, int ret)
+{
+    img_error("%s", *err ? (*err)->message : g_strerror(-ret));
+    g_clear_error(err);
+    return 1;
+}
+
+/* ---- options ---- */
+
+/* Single-character edits that turn @a into @b. */
+static unsigned distance(const char *a, const char *b)
+{
+    unsigned row[32];
+    size_t lb = MIN(strlen(b), G_N_ELEMENTS(row) - 1);
+
+    for (size_t j = 0; j <= lb; j++) {
+        row[j] = j;
+    }
+    for (size_t i = 1; a[i - 1]; i++) {
+        unsigned diagonal = row[0];
+
+        row[0] = i;
+        for (size_t j = 1; j <= lb; j++) {
+            unsigned above = row[j];
+
+            row[j] = MIN(MIN(row[j], row[j - 1]) + 1,
+                         diagonal + (a[i - 1] != b[j - 1]));
+            diagonal = above;
+        }
+    }
+    return row[lb];
+}
+
+const char *img_nearest(const char *name, const char *const *names)
+{
+    const char *nearest = NULL;
+    unsigned best = 4; /* further away is no help */
+
+    for (; strlen(name) < 32 && *names; names++) {
+        unsigned d = distance(name, *names);
+
+        if (d < best) {
+            best = d;
+            nearest = *names;
+        }
+    }
+    return nearest;
+}
+
+static void unknown_option(const char *word, const struct option *options)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    g_autofree char *given = g_strndup(word, strcspn(word, "="));
+    const char *nearest;
+
+    for (; options->name; options++) {
+        g_ptr_array_add(names, (char *)options->name);
+    }
+    g_ptr_array_add(names, NULL);
+    nearest = img_nearest(given + 2, (const char *const *)names->pdata);
+    if (nearest) {
+        img_error("there is no option '%s'; did you mean '--%s'?", given,
+                  nearest);
+    } else {
+        img_error("there is no option '%s'; --help lists them", given);
+    }
+}
+
+static void bad_option(int argc, char **argv, int c,
+                       const struct option *options)
+{
+    const char *word = argv[MAX(optind - 1, 1)];
+
+    if (c == ':') {
+        img_error("option '%s' needs an argument", word);
+    } else if (optopt && optopt < 256) {
+        img_error("there is no option '-%c'; --help lists them", optopt);
+    } else if (g_str_has_prefix(word, "--")) {
+        unknown_option(word, options);
+    } else {
+        img_error("option '%s' is not understood", word);
+    }
+}
+
+/* --object secret,id=ID,... */
+static int add_object(const char *text)
+{
+    g_autofree char *type = g_strndup(text, strcspn(text, ","));
+    g_autofree char *id = NULL;
+    BdrvOptions *o = NULL;
+    GError *err = NULL;
+    int ret;
+
+    if (strcmp(type, "secret")) {
+        return img_error("--object '%s': 'secret' is the only kind of object "
+                         "there is", type);
+    }
+    text += strlen(type);
+    ret = bdrv_options_parse(&o, *text ? text + 1 : text, &err);
+    if (ret < 0) {
+        return img_fail(&err, ret);
+    }
+    id = bdrv_options_take(o, "id");
+    if (!id) {
+        bdrv_options_free(o);
+        return img_error("--object secret: id=NAME is missing");
+    }
+    ret = secret_add(id, o, &err);
+    return ret < 0 ? img_fail(&err, ret) : 0;
+}
+
+int img_getopt(int argc, char **argv, const char *letters,
+               const struct option *options)
+{
+    opterr = 0;
+    for (;;) {
+        int c = getopt_long(argc, argv, letters, options, NULL);
+
+        switch (c) {
+        case 'h':
+            img_print_help(argv[0]);
+            exit(0);
+        case '?':
+        case ':':
+            bad_option(argc, argv, c, options);
+            return '?';
+        case IMG_OPT_OBJECT:
+            if (add_object(optarg)) {
+                return '?';
+            }
+            break;
+        default:
+            return c;
+        }
+    }
+}
+
+/* ---- numbers ---- */
+
+int img_parse_size(const char *text, const char *what, uint64_t *ret)
+{
+    uint64_t v;
+    int err = parse_size(text, &v);
+
+    if (err == -ERANGE || (err == 0 && v > INT64_MAX)) {
+        return img_error("%s '%s' is larger than 2^63-1", what, text);
+    }
+    if (err < 0) {
+        return img_error("%s '%s' is not a size; write bytes, or a number "
+                         "with k, M, G, T, P or E", what, text);
+    }
+    *ret = v;
+    return 0;
+}
+
+int img_parse_number(const char *text, const char *what, uint64_t min,
+                     uint64_t max, uint64_t *ret)
+{
+    char *end;
+    uint64_t v;
+
+    errno = 0;
+    v = g_ascii_strtoull(text, &end, 0);
+    if (!g_ascii_isxdigit(*text) || *end || errno || v < min || v > max) {
+        return img_error("%s '%s' is not a number from %" PRIu64 " to %"
+                         PRIu64, what, text, min, max);
+    }
+    *ret = v;
+    return 0;
+}
+
+int img_parse_output(const char *text, bool *ret_json)
+{
+    if (strcmp(text, "json") && strcmp(text, "human")) {
+        return img_error("--output '%s': say human or json", text);
+    }
+    *ret_json = !strcmp(text, "json");
+    return 0;
+}
+
+char *img_size_text(uint64_t bytes)
+{
+    static const char *const units[] = {
+        "", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"
+    };
+    double v = bytes;
+    size_t i = 0;
+
+    /* 1000 of a unit would not fit three digits. */
+    for (; v >= 1000 && i < G_N_ELEMENTS(units) - 1; i++) {
+        v /= 1024;
+    }
+    return g_strdup_printf("%0.3g %sB", v, units[i]);
+}
+
+/* ---- images ---- */
+
+int img_check_format(const char *name)
+{
+    if (strcmp(name, "raw") && strcmp(name, "qcow2")) {
+        return img_error("format '%s' is not supported; there are qcow2 and "
+                         "raw", name);
+    }
+    return 0;
+}
+
+int img_cache_mode(const char *mode, char letter, unsigned *flags)
+{
+    if (bdrv_parse_cache_mode(mode, flags) < 0) {
+        return img_error("-%c '%s': cache modes are none, directsync, "
+                         "writeback, writethrough and unsafe", letter, mode);
+    }
+    return 0;
+}
+
+/* What one names oneself may name its data file. */
+static int source_options(const ImgSource *src, BdrvOptions **ret)
+{
+    BdrvOptions *o = src->options;
+    BdrvOptions *words = NULL;
+    GError *err = NULL;
+    int r;
+
+    if (src->image_opts) {
+        r = bdrv_options_parse(&words, src->filename, &err);
+        if (r < 0) {
+            bdrv_options_free(o);
+            prefix_error(&err, r, "--image-opts '%s': ", src->filename);
+            return img_fail(&err, r);
+        }
+        if (o) {
+            bdrv_options_merge(words, o);
+        }
+        o = words;
+    }
+    o = o ? o : bdrv_options_new();
+    if (src->format) {
+        bdrv_options_set(o, "driver", src->format);
+    }
+    bdrv_options_set_default(o, "allow-data-file", "on");
+    *ret = o;
+    return 0;
+}
+
+BlockBackend *img_open(const ImgSource *src)
+{
+    BdrvOptions *o;
+    BlockBackend *blk = NULL;
+    GError *err = NULL;
+    int ret;
+
+    if (src->format && src->image_opts) {
+        bdrv_options_free(src->options);
+        img_error("--image-opts and a format exclude each other; say "
+                  "driver=%s", src->format);
+        return NULL;
+    }
+    if (src->format && img_check_format(src->format)) {
+        bdrv_options_free(src->options);
+        return NULL;
+    }
+    if (source_options(src, &o)) {
+        return NULL;
+    }
+    ret = blk_open(img_ctx, src->image_opts ? NULL : src->filename, o,
+                   src->flags, &blk, &err);
+    if (ret < 0) {
+        img_fail(&err, ret);
+        return NULL;
+    }
+    return blk;
+}
+
+int img_close(BlockBackend *blk, const char *filename, int status)
+{
+    int ret = blk_close(blk);
+
+    if (ret < 0 && status == 0) {
+        return img_error("%s: closing failed: %s", filename,
+                         g_strerror(-ret));
+    }
+    return status;
+}

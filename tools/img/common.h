@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * firn-img: what its subcommands share. Each subcommand is a function that
+ * gets its own words (argv[0] is its name) and returns the exit status.
+ * Everything runs on one thread with one AioContext; failures are told on
+ * standard error, once, by img_error().
+ */
+#ifndef FIRN_TOOLS_IMG_COMMON_H
+#define FIRN_TOOLS_IMG_COMMON_H
+
+#include <errno.h>
+#include <getopt.h>
+#include <glib.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <json-glib/json-glib.h>
+
+#include "block/block.h"
+#include "block/info.h"
+
+extern AioContext *img_ctx;
+
+/* "firn-img: ", the text, newline; returns 1, the usual exit status. */
+int img_error(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
+/* The same with the text of @err, which is freed and cleared (NULL: @ret). */
+int img_fail(GError **err, int ret);
+void img_warn(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
+
+/* Numbers of long options; those with a letter use that. */
+enum {
+    IMG_OPT_OBJECT = 256,
+    IMG_OPT_IMAGE_OPTS,
+    IMG_OPT_OUTPUT,
+    IMG_OPT_FIRST,          /* of a subcommand's own */
+};
+
+#define IMG_COMMON_OPTIONS \
+    { "help", no_argument, NULL, 'h' }, \
+    { "object", required_argument, NULL, IMG_OPT_OBJECT }, \
+    { "image-opts", no_argument, NULL, IMG_OPT_IMAGE_OPTS }
+
+/*
+ * getopt_long() that tells about mistakes. Returns the option, -1 at the end,
+ * or '?' after a message (exit status 1). -h and --help end the process;
+ * --object is done here and not returned.
+ */
+int img_getopt(int argc, char **argv, const char *letters,
+               const struct option *options);
+/* How to use @name, from help.c; false: no such subcommand. */
+bool img_print_help(const char *name);
+/* The name nearest to @name of @names (NULL at the end), or NULL. */
+const char *img_nearest(const char *name, const char *const *names);
+
+/* How the words of the command line name images. */
+typedef struct ImgSource {
+    const char *filename;
+    const char *format;     /* NULL: probed */
+    bool image_opts;        /* the filename is a list of options */
+    unsigned flags;         /* BDRV_O_* */
+    BdrvOptions *options;   /* more of them, consumed; NULL: none */
+} ImgSource;
+
+/* Open what @src says. NULL after a message. */
+BlockBackend *img_open(const ImgSource *src);
+/* Close; returns @status, or 1 after a message when it fails. */
+int img_close(BlockBackend *blk, const char *filename, int status);
+/* Cache mode @mode of option -@letter into *@flags. 0, or 1 after a message. */
+int img_cache_mode(const char *mode, char letter, unsigned *flags);
+/* Is @name the name of a format? 0, or 1 after a message. */
+int img_check_format(const char *name);
+
+/* A size as people write it, up to 2^63-1. 0, or 1 after a message that calls
+ * it @what. */
+int img_parse_size(const char *text, const char *what, uint64_t *ret);
+/* A number in [@min, @max]. */
+int img_parse_number(const char *text, const char *what, uint64_t min,
+                     uint64_t max, uint64_t *ret);
+/* --output: 0 with *@ret_json, or 1 after a message. */
+int img_parse_output(const char *text, bool *ret_json);
+/* "64 MiB", "2.19 MiB": three digits. To be freed. */
+char *img_size_text(uint64_t bytes);
+
+/* --- json.c --- */
+
+/* @node with four blanks for each level and a newline at the end; takes the
+ * reference. */
+void img_print_json(JsonNode *node);
+void img_print_json_object(JsonObject *o);
+
+/* --- progress.c --- */
+
+/* Show "(12.34/100%)" with -p, and once at each SIGUSR1 in any case. */
+void img_progress_start(bool enabled);
+/* BdrvProgressFunc. */
+void img_progress(uint64_t done, uint64_t total, void *opaque);
+void img_progress_end(void);
+
+/* --- optlist.c: the options that images are created with --- */
+
+/* Print what -o help shows. @filename: options of files, too. 0, or 1. */
+int img_print_create_help(const char *format, const char *filename);
+void img_print_amend_help(const char *format);
+/* Does a list of options ask for help? */
+bool img_wants_help(const char *text);
+/*
+ * Parse -o lists (@texts, may be NULL) of a format. *@ret: the set. With
+ * @amend only what can be amended. 0, or 1 after a message.
+ */
+int img_parse_create_options(const char *format, GPtrArray *texts,
+                             bool amend, BdrvOptions **ret);
+/* " cluster_size=65536 ..." as "Formatting" shows it, defaults included. */
+char *img_describe_create(const char *format, const BdrvOptions *o);
+
+/* --- snapshot.c --- */
+
+/* The table of info and snapshot -l; nothing for an empty list. */
+void img_print_snapshots(const GPtrArray *list);
+
+/* --- subcommands --- */
+
+typedef int ImgCommandFunc(int argc, char **argv);
+
+ImgCommandFunc img_amend, img_bench, img_bitmap, img_check, img_commit,
+               img_compare, img_convert, img_create, img_dd, img_info,
+               img_map, img_measure, img_rebase, img_resize, img_snapshot;
+
+#endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/* firn-img create */
+#include "tools/img/common.h"
+
+typedef struct Create {
+    const char *format;
+    const char *backing;
+    const char *backing_format;
+    bool unchecked;         /* -u: do not look at the backing file */
+    bool quiet;
+    bool help;
+    GPtrArray *texts;       /* of -o */
+} Create;
+
+static int parse(int argc, char **argv, Create *p)
+{
+    static const struct option options[] = { IMG_COMMON_OPTIONS, { NULL } };
+    int c;
+
+    while ((c = img_getopt(argc, argv, ":hF:b:f:o:qu", options)) != -1) {
+        switch (c) {
+        case 'F': p->backing_format = optarg; break;
+        case 'b': p->backing = optarg; break;
+        case 'f': p->format = optarg; break;
+        case 'u': p->unchecked = true; break;
+        case 'q': p->quiet = true; break;
+        case 'o':
+            p->help = p->help || img_wants_help(optarg);
+            g_ptr_array_add(p->texts, optarg);
+            break;
+        default:
+            return 1;
+        }
+    }
+    return img_check_format(p->format);
+}
+
+/* -b and -F are options in other words; both at once contradict. */
+static int add_word(BdrvOptions *o, const char *key, const char *value,
+                    char letter)
+{
+    if (!value) {
+        return 0;
+    }
+    if (bdrv_options_get(o, key)) {
+        return img_error("-%c and -o %s exclude each other", letter, key);
+    }
+    bdrv_options_set(o, key, value);
+    return 0;
+}
+
+/* The backing file must open; its size is that of the image without one. */
+static int use_backing(const Create *p, const char *filename, BdrvOptions *o)
+{
+    const char *backing = bdrv_options_get(o, "backing_file");
+    g_autofree char *path = NULL;
+    ImgSource src = { .format = bdrv_options_get(o, "backing_fmt") };
+    bool need_size = !bdrv_options_get(o, "size");
+    BlockBackend *blk;
+    int64_t size;
+
+    if (!backing || !*backing) {
+        return 0;
+    }
+    if (!strcmp(p->format, "raw")) {
+        return img_error("%s: format raw has no backing files", filename);
+    }
+    if (!src.format) {
+        return img_error("%s: the format of backing file '%s' is missing; "
+                         "say -F qcow2 or -F raw", filename, backing);
+    }
+    if (p->unchecked && !need_size) {
+        return 0;
+    }
+    src.filename = path = bdrv_combine_filename(filename, backing);
+    blk = img_open(&src);
+    if (!blk) {
+        return 1;
+    }
+    size = blk_getlength(blk);
+    if (need_size && size >= 0) {
+        g_autofree char *text = g_strdup_printf("%" PRId64, size);
+
+        bdrv_options_set(o, "size", text);
+    }
+    return img_close(blk, path, size < 0);
+}
+
+static int set_size(const char *filename, const char *size, BdrvOptions *o)
+{
+    g_autofree char *text = NULL;
+    uint64_t bytes;
+
+    if (!size) {
+        return 0;
+    }
+    if (bdrv_options_get(o, "size")) {
+        return img_error("%s: the size is given twice, behind the name and "
+                         "by -o size", filename);
+    }
+    if (img_parse_size(size, "size", &bytes)) {
+        return 1;
+    }
+    text = g_strdup_printf("%" PRIu64, bytes);
+    bdrv_options_set(o, "size", text);
+    return 0;
+}
+
+static int create(const Create *p, const char *filename, BdrvOptions *o)
+{
+    g_autofree char *text = NULL;
+    GError *err = NULL;
+    int ret;
+
+    if (!bdrv_options_get(o, "size")) {
+        bdrv_options_free(o);
+        return img_error("%s: the size is missing", filename);
+    }
+    if (!p->quiet) {
+        text = img_describe_create(p->format, o);
+        printf("Formatting '%s', fmt=%s%s\n", filename, p->format, text);
+        fflush(stdout);
+    }
+    /* Hints for file systems, which we leave to their defaults. */
+    g_free(bdrv_options_take(o, "nocow"));
+    g_free(bdrv_options_take(o, "extent_size_hint"));
+    ret = blk_create(img_ctx, p->format, filename, o, &err);
+    return ret < 0 ? img_fail(&err, ret) : 0;
+}
+
+static int run(const Create *p, const char *filename, const char *size)
+{
+    BdrvOptions *o = NULL;
+
+    if (img_parse_create_options(p->format, p->texts, false, &o)) {
+        return 1;
+    }
+    if (add_word(o, "backing_file", p->backing, 'b') ||
+        add_word(o, "backing_fmt", p->backing_format, 'F') ||
+        set_size(filename, size, o) || use_backing(p, filename, o)) {
+        bdrv_options_free(o);
+        return 1;
+    }
+    return create(p, filename, o);
+}
+
+int img_create(int argc, char **argv)
+{
+    g_autoptr(GPtrArray) texts = g_ptr_array_new();
+    Create p = { .format = "raw", .texts = texts };
+    int words;
+
+    if (parse(argc, argv, &p)) {
+        return 1;
+    }
+    words = argc - optind;
+    if (p.help) {
+        return img_print_create_help(p.format, words ? argv[optind] : NULL);
+    }
+    if (words < 1) {
+        return img_error("create: the file name is missing");
+    }
+    if (words > 2) {
+        return img_error("create: '%s' is one word too many",
+                         argv[optind + 2]);
+    }
+    return run(&p, argv[optind], words > 1 ? argv[optind + 1] : NULL);
+}

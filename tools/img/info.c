@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+/* firn-img info */
+#include "tools/img/common.h"
+
+typedef struct Node {
+    BlkImageInfo *info;
+    GPtrArray *snapshots;
+} Node;
+
+static void node_free(void *opaque)
+{
+    Node *n = opaque;
+
+    blk_image_info_free(n->info);
+    g_ptr_array_unref(n->snapshots);
+    g_free(n);
+}
+
+/* ---- for people ---- */
+
+static void dump_value(JsonNode *node, unsigned indent);
+
+static void dump_member(const char *name, JsonNode *node, unsigned indent)
+{
+    bool nested = !JSON_NODE_HOLDS_VALUE(node);
+    g_autofree char *text = g_strdelimit(g_strdup(name), "-", ' ');
+
+    printf("%*s%s:%s", (int)indent * 4, "", text, nested ? "\n" : " ");
+    dump_value(node, indent + 1);
+    if (!nested) {
+        putchar('\n');
+    }
+}
+
+static void dump_value(JsonNode *node, unsigned indent)
+{
+    if (JSON_NODE_HOLDS_OBJECT(node)) {
+        JsonObject *o = json_node_get_object(node);
+        g_autoptr(GList) names = json_object_get_members(o);
+
+        for (GList *l = names; l; l = l->next) {
+            dump_member(l->data, json_object_get_member(o, l->data), indent);
+        }
+    } else if (JSON_NODE_HOLDS_ARRAY(node)) {
+        JsonArray *a = json_node_get_array(node);
+
+        for (guint i = 0; i < json_array_get_length(a); i++) {
+            g_autofree char *name = g_strdup_printf("[%u]", i);
+
+            dump_member(name, json_array_get_element(a, i), indent);
+        }
+    } else if (json_node_get_value_type(node) == G_TYPE_STRING) {
+        fputs(json_node_get_string(node), stdout);
+    } else if (json_node_get_value_type(node) == G_TYPE_BOOLEAN) {
+        fputs(json_node_get_boolean(node) ? "true" : "false", stdout);
+    } else {
+        printf("%" PRId64, json_node_get_int(node));
+    }
+}
+
+static void print_backing(const BlkImageInfo *info)
+{
+    if (!info->backing_file) {
+        return;
+    }
+    printf("backing file: %s", info->backing_file);
+    if (strcmp(info->backing_file, info->backing_path)) {
+        printf(" (actual path: %s)", info->backing_path);
+    }
+    putchar('\n');
+    if (info->backing_format) {
+        printf("backing file format: %s\n", info->backing_format);
+    }
+}
+
+static void print_human(const Node *n)
+{
+    const BlkImageInfo *info = n->info;
+    g_autofree char *size = img_size_text(info->virtual_size);
+    g_autofree char *actual = img_size_text(info->actual_size);
+
+    printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64
+           " bytes)\ndisk size: %s\n", info->filename, info->format, size,
+           info->virtual_size, actual);
+    if (info->encrypted) {
+        puts("encrypted: yes");
+    }
+    if (info->cluster_size) {
+        printf("cluster_size: %" PRIu64 "\n", info->cluster_size);
+    }
+    if (info->dirty) {
+        puts("cleanly shut down: no");
+    }
+    print_backing(info);
+    img_print_snapshots(n->snapshots);
+    if (info->specific) {
+        JsonNode *node = json_node_init_object(json_node_alloc(),
+                                               info->specific);
+
+        puts("Format specific information:");
+        dump_value(node, 1);
+        json_node_unref(node);
+    }
+}
+
+/* ---- for programs ---- */
+
+static JsonArray *describe_snapshots(const GPtrArray *list)
+{
+    JsonArray *a = json_array_new();
+
+    for (guint i = 0; i < list->len; i++) {
+        const BdrvSnapshotInfo *s = g_ptr_array_index(list, i);
+        JsonObject *o = json_object_new();
+
+        if (s->icount != BDRV_SNAPSHOT_ICOUNT_NONE) {
+            json_object_set_int_member(o, "icount", s->icount);
+        }
+        json_object_set_int_member(o, "vm-clock-nsec",
+                                   s->vm_clock_nsec % 1000000000);
+        json_object_set_string_member(o, "name", s->name);
+        json_object_set_int_member(o, "date-sec", s->date_sec);
+        json_object_set_int_member(o, "date-nsec", s->date_nsec);
+        json_object_set_int_member(o, "vm-clock-sec",
+                                   s->vm_clock_nsec / 1000000000);
+        json_object_set_string_member(o, "id", s->id);
+        json_object_set_int_member(o, "vm-state-size", s->vm_state_size);
+        json_array_add_object_element(a, o);
+    }
+    return a;
+}
+
+static JsonObject *describe_specific(const BlkImageInfo *info)
+{
+    JsonObject *o = json_object_new();
+
+    json_object_set_string_member(o, "type", info->format);
+    json_object_set_object_member(o, "data",
+                                  json_object_ref(info->specific));
+    return o;
+}
+
+static void add_string(JsonObject *o, const char *name, const char *value)
+{
+    if (value) {
+        json_object_set_string_member(o, name, value);
+    }
+}
+
+static JsonObject *describe(const Node *n)
+{
+    const BlkImageInfo *info = n->info;
+    JsonObject *o = json_object_new();
+
+    if (n->snapshots->len) {
+        json_object_set_array_member(o, "snapshots",
+                                     describe_snapshots(n->snapshots));
+    }
+    add_string(o, "backing-filename-format", info->backing_format);
+    json_object_set_int_member(o, "virtual-size", info->virtual_size);
+    add_string(o, "filename", info->filename);
+    if (info->cluster_size) {
+        json_object_set_int_member(o, "cluster-size", info->cluster_size);
+    }
+    add_string(o, "format", info->format);
+    json_object_set_int_member(o, "actual-size", info->actual_size);
+    if (info->specific) {
+        json_object_set_object_member(o, "format-specific",
+                                      describe_specific(info));
+    }
+    add_string(o, "full-backing-filename", info->backing_path);
+    add_string(o, "backing-filename", info->backing_file);
+    if (info->encrypted) {
+        json_object_set_boolean_member(o, "encrypted", true);
+    }
+    json_object_set_boolean_member(o, "dirty-flag", info->dirty);
+    return o;
+}
+
+/* ---- the chain ---- */
+
+static Node *look(const ImgSource *src)
+{
+    BlockBackend *blk = img_open(src);
+    Node *n = g_new0(Node, 1);
+    GError *err = NULL;
+    int ret = -EIO;
+
+    if (!blk) {
+        g_free(n);
+        return NULL;
+    }
+    ret = blk_image_info(blk, &n->info, &err);
+    if (ret == 0) {
+        ret = blk_snapshot_list(blk, &n->snapshots, &err);
+    }
+    if (ret == -ENOTSUP) {
+        g_clear_error(&err);
+        n->snapshots = g_ptr_array_new();
+        ret = 0;
+    }
+    if (ret < 0) {
+        img_fail(&err, ret);
+    }
+    ret = img_close(blk, src->filename, ret < 0);
+    if (ret) {
+        blk_image_info_free(n->info);
+        g_clear_pointer(&n->snapshots, g_ptr_array_unref);
+        g_free(n);
+        return NULL;
+    }
+    return n;
+}
+
+/* Add @src and, with @chain, what is behind it. 0, or 1 after a message. */
+static int collect(ImgSource src, bool chain, GPtrArray *nodes)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+
+    do {
+        Node *n = look(&src);
+
+        if (!n) {
+            return 1;
+        }
+        g_ptr_array_add(nodes, n);
+        if (!g_hash_table_add(seen, n->info->filename)) {
+            return img_error("%s: the backing chain is an infinite loop",
+                             n->info->filename);
+        }
+        src.filename = n->info->backing_path;
+        src.format = n->info->backing_format;
+        src.image_opts = false;
+        src.options = NULL;
+    } while (chain && src.filename);
+    return 0;
+}
+
+static void print_all(GPtrArray *nodes, bool json, bool chain)
+{
+    JsonArray *list = json_array_new();
+
+    for (guint i = 0; i < nodes->len; i++) {
+        if (!json) {
+            fputs(i ? "\n" : "", stdout);
+            print_human(g_ptr_array_index(nodes, i));
+        } else if (!chain) {
+            img_print_json_object(describe(g_ptr_array_index(nodes, i)));
+        } else {
+            json_array_add_object_element(
+                list, describe(g_ptr_array_index(nodes, i)));
+        }
+    }
+    if (json && chain) {
+        img_print_json(json_node_init_array(json_node_alloc(), list));
+    }
+    json_array_unref(list);
+}
+
+int img_info(int argc, char **argv)
+{
+    enum { OPT_CHAIN = IMG_OPT_FIRST };
+    static const struct option options[] = {
+        IMG_COMMON_OPTIONS,
+        { "format", required_argument, NULL, 'f' },
+        { "output", required_argument, NULL, IMG_OPT_OUTPUT },
+        { "backing-chain", no_argument, NULL, OPT_CHAIN },
+        { "force-share", no_argument, NULL, 'U' },
+        { NULL },
+    };
+    g_autoptr(GPtrArray) nodes = g_ptr_array_new_with_free_func(node_free);
+    ImgSource src = { .flags = BDRV_O_NO_BACKING };
+    bool json = false, chain = false;
+    int c;
+
+    while ((c = img_getopt(argc, argv, ":hf:U", options)) != -1) {
+        switch (c) {
+        case 'f': src.format = optarg; break;
+        case 'U': src.flags |= BDRV_O_FORCE_SHARE; break;
+        case OPT_CHAIN: chain = true; break;
+        case IMG_OPT_IMAGE_OPTS: src.image_opts = true; break;
+        case IMG_OPT_OUTPUT:
+            if (img_parse_output(optarg, &json)) {
+                return 1;
+            }
+            break;
+        default:
+            return 1;
+        }
+    }
+    if (optind != argc - 1) {
+        return img_error("info: name one image");
+    }
+    src.filename = argv[optind];
+    if (collect(src, chain, nodes)) {
+        return 1;
+    }
+    print_all(nodes, json, chain);
+    return 0;
+}

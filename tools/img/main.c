@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * firn-img: makes, shows, checks and converts disk images; takes the command
+ * lines of qemu-img. This file finds the subcommand; each has its own file.
+ */
+#include "tools/img/common.h"
+
+#include <locale.h>
+#include <signal.h>
+
+static const struct {
+    const char *name;
+    ImgCommandFunc *run;
+} commands[] = {
+    { "check", img_check },
+    { "create", img_create },
+    { "info", img_info },
+    { "snapshot", img_snapshot },
+};
+
+static int unknown_command(const char *name)
+{
+    const char *names[G_N_ELEMENTS(commands) + 1] = { NULL };
+    const char *nearest;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        names[i] = commands[i].name;
+    }
+    nearest = img_nearest(name, names);
+    if (nearest) {
+        return img_error("there is no command '%s'; did you mean '%s'?",
+                         name, nearest);
+    }
+    return img_error("there is no command '%s'; 'firn-img --help' lists "
+                     "them", name);
+}
+
+static int run_command(int argc, char **argv)
+{
+    GError *err = NULL;
+    int status;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        if (strcmp(argv[0], commands[i].name)) {
+            continue;
+        }
+        img_ctx = aio_context_new(AIO_BACKEND_AUTO, &err);
+        if (!img_ctx) {
+            return img_fail(&err, -EIO);
+        }
+        aio_set_current(img_ctx);
+        optind = 0; /* forget the options before the command */
+        status = commands[i].run(argc, argv);
+        aio_set_current(NULL);
+        aio_context_unref(img_ctx);
+        return status;
+    }
+    return unknown_command(argv[0]);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "help", no_argument, NULL, 'h' },
+        { "version", no_argument, NULL, 'V' },
+        { "trace", required_argument, NULL, 'T' },
+        { NULL },
+    };
+    int c, status;
+
+    setlocale(LC_ALL, "");
+    setlocale(LC_NUMERIC, "C");
+    signal(SIGPIPE, SIG_IGN);
+    while ((c = img_getopt(argc, argv, "+:hVT:", options)) != -1) {
+        if (c == '?') {
+            return 1;
+        }
+        if (c == 'V') {
+            printf("firn-img %s\n", FIRN_VERSION);
+            return 0;
+        }
+        /* -T: there is nothing to trace, but scripts may ask. */
+    }
+    if (optind >= argc) {
+        return img_error("no command; 'firn-img --help' lists them");
+    }
+    status = run_command(argc - optind, argv + optind);
+    if (fflush(stdout) != 0 && status == 0) {
+        return img_error("standard output: %s", g_strerror(errno));
+    }
+    return status;
+}
