@@ -159,7 +159,9 @@ static int check_standard(Qcow2Check *c, Qcow2Entry e, uint64_t paths,
     if (!has_storage) {
         return 0;
     }
-    note_data(s, l, offset);
+    if (offset || extended || !(e.desc & QCOW2_ZERO)) {
+        note_data(s, l, offset); /* as qemu-img counts a zero at offset 0 */
+    }
     if (!IS_ALIGNED(offset, s->cluster_size)) {
         qcow2_check_corruption(c, paths, "data cluster at %#" PRIx64 " is "
                                "not aligned", offset);
