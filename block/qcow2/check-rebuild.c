@@ -190,13 +190,13 @@ static void coroutine_fn fill_block(Qcow2Check *c, const Plan *p,
 static int coroutine_fn write_structure(Qcow2Check *c, const Plan *p,
                                         Qcow2Table *t) REQUIRES(c->s->lock)
 {
-    Qcow2State *s = c->s;
+    const Qcow2State *s = c->s;
     uint64_t bytes = p->table_size * 8;
     g_autofree uint8_t *buf = g_try_malloc0(MAX(bytes, s->cluster_size));
     uint64_t offset = qcow2_cluster_offset(s, p->start);
     int ret = buf ? 0 : -ENOMEM;
 
-    qcow2_note_written(s, qcow2_cluster_offset(s, p->start + p->nb));
+    qcow2_note_written(c->s, qcow2_cluster_offset(s, p->start + p->nb));
     for (guint i = 0; i < p->blocks->len && ret == 0; i++) {
         uint64_t index = g_array_index(p->blocks, uint64_t, i);
 
