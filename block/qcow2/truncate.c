@@ -212,7 +212,8 @@ int qcow2_check_size(const Qcow2State *s, uint64_t size, unsigned version,
 int coroutine_fn qcow2_resize(Qcow2State *s, uint64_t size,
                               BdrvPrealloc prealloc, GError **errp)
 {
-    uint64_t old = s->hdr.size;
+    /* Others may have stored a size of which we show whole sectors. */
+    uint64_t old = ROUND_DOWN(s->hdr.size, (uint64_t)QCOW2_SECTOR);
     int ret = qcow2_check_size(s, size, s->hdr.version, errp);
 
     if (ret < 0) {

@@ -291,6 +291,30 @@ static void test_without_the_passphrase_nothing_opens(void **state)
     q_close(blk);
 }
 
+/* Others may have stored a size that is no multiple of 512. */
+static void test_an_odd_size_can_be_grown(void **state)
+{
+    FakeDisk *d = fake_disk_new("e", 0);
+    uint8_t be[8], buf[2048];
+    BlockBackend *blk;
+
+    q_create("fake:e", "size=64k," LUKS);
+    blk = q_open("fake:e", KEY, BDRV_O_RDWR);
+    put(blk, 0, 4096, 1);
+    q_close(blk);
+    be64_put(be, 1000);
+    fake_disk_poke(d, 24, be, 8);
+    blk = q_open("fake:e", KEY, BDRV_O_RDWR);
+    assert_int_equal(blk_truncate(blk, 65536, BDRV_PREALLOC_OFF, NULL), 0);
+    expect(blk, 0, 512, 1);
+    assert_int_equal(blk_pread(blk, 512, sizeof(buf), buf), 0);
+    for (size_t i = 0; i < sizeof(buf); i++) {
+        assert_int_equal(buf[i], 0);
+    }
+    q_close(blk);
+    fake_disk_free(d);
+}
+
 static void test_create_refuses_bad_encryption(void **state)
 {
     static const struct {
@@ -394,6 +418,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_snapshots_and_vmstate_are_encrypted),
     TEST(test_encrypted_disks_refuse_what_would_leak),
     TEST(test_without_the_passphrase_nothing_opens),
+    TEST(test_an_odd_size_can_be_grown),
     TEST(test_create_refuses_bad_encryption),
     TEST(test_damaged_luks_headers_are_refused),
 };
