@@ -5,9 +5,9 @@
  * snapshot table has changed. While nobody asks for this category there is no
  * set.
  *
- * Every change of the snapshot table moves it, or changes the number of its
- * entries; the list in memory follows a little later. So both numbers and the
- * offset together say whether the set is that of today.
+ * Every change of the snapshot table on disk drops the set; the list in memory
+ * follows a little later, and what was read in between knows another number of
+ * entries. So both numbers say whether the set is that of today.
  */
 #include "qcow2_int.h"
 
@@ -15,8 +15,7 @@
 #define WINDOW     (64u * 1024)
 
 struct Qcow2InactiveL2 {
-    uint64_t snapshots_offset;  /* as of the time of reading */
-    uint32_t nb_snapshots;
+    uint32_t nb_snapshots;      /* as of the time of reading */
     guint nb_loaded;
     GHashTable *clusters;
 };
@@ -33,8 +32,7 @@ static bool is_current(const Qcow2State *s)
 {
     const Qcow2InactiveL2 *set = s->inactive_l2;
 
-    return set && set->snapshots_offset == s->hdr.snapshots_offset &&
-           set->nb_snapshots == s->hdr.nb_snapshots &&
+    return set && set->nb_snapshots == s->hdr.nb_snapshots &&
            set->nb_loaded == s->snapshots->len;
 }
 
@@ -115,7 +113,6 @@ int coroutine_fn qcow2_inactive_l2_at(Qcow2State *s, uint64_t offset,
             qcow2_inactive_l2_free(set);
             return r;
         }
-        set->snapshots_offset = s->hdr.snapshots_offset;
         set->nb_snapshots = s->hdr.nb_snapshots;
         set->nb_loaded = s->snapshots->len;
         s->inactive_l2 = set;

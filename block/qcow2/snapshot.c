@@ -175,6 +175,8 @@ static int coroutine_fn store_table(Qcow2State *s, GPtrArray *list)
                          s->punch_other); /* R3 */
     }
     s->snaptable_bytes = buf->len;
+    /* Another table may come to lie at the same place one day. */
+    g_clear_pointer(&s->inactive_l2, qcow2_inactive_l2_free);
     return 0;
 }
 

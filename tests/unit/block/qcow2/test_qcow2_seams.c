@@ -230,6 +230,69 @@ static void test_a_count_that_falls_during_a_delete_is_corruption(
     assert_true(be16_get(be) <= 1);
 }
 
+/* ---- tables of snapshots that are gone ---- */
+
+typedef struct Look {
+    Qcow2State *s;
+    uint64_t offset;
+    bool is_table;
+} Look;
+
+static int coroutine_fn look_entry(void *opaque)
+{
+    Look *l = opaque;
+    int ret;
+
+    co_mutex_lock(&l->s->lock);
+    ret = qcow2_inactive_l2_at(l->s, l->offset, &l->is_table);
+    co_mutex_unlock(&l->s->lock);
+    return ret;
+}
+
+static bool is_inactive_l2(Qcow2State *s, uint64_t offset)
+{
+    Look l = { .s = s, .offset = offset };
+
+    assert_int_equal(run_coroutine(look_entry, &l), 0);
+    return l.is_table;
+}
+
+/*
+ * The only snapshot goes, its L2 tables too, and another one gets its table
+ * where that of the first one was.
+ */
+static void test_a_new_snapshot_is_not_taken_for_the_one_before(void **state)
+{
+    Fixture *f = *state;
+    uint64_t tables[2], place;
+    Qcow2State *s;
+
+    open_image(f, "size=4M,cluster_size=4k", "overlap-check=all");
+    s = q_state(f->blk);
+    fill(f, 0, CS, 'a');
+    fill(f, 2 * 1024 * 1024, CS, 'b');
+    for (int i = 0; i < 2; i++) {
+        tables[i] = s->l1.entries[i] & QCOW2_OFFSET_MASK;
+    }
+    assert_int_equal(q_snap_create(f->blk, "a", 0), 0);
+    place = s->hdr.snapshots_offset;
+    assert_true(is_inactive_l2(s, tables[0])); /* as any write asks */
+    assert_true(is_inactive_l2(s, tables[1]));
+    assert_int_equal(q_snap_delete(f->blk, "a"), 0);
+    assert_int_equal(blk_truncate(f->blk, 0, BDRV_PREALLOC_OFF, NULL), 0);
+    assert_int_equal(blk_truncate(f->blk, 4u << 20, BDRV_PREALLOC_OFF, NULL),
+                     0);
+    fill(f, 0, 3 * CS, 'c');
+    assert_int_equal(q_snap_create(f->blk, "b", 0), 0);
+    assert_int_equal(s->hdr.snapshots_offset, place);
+    for (int i = 0; i < 2; i++) {
+        bool is_table = (s->l1.entries[0] & QCOW2_OFFSET_MASK) == tables[i];
+
+        assert_int_equal(is_inactive_l2(s, tables[i]), is_table);
+    }
+    expect_clean(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +300,7 @@ int main(void)
         T(test_a_failed_make_empty_leaves_nothing_to_be_seen),
         T(test_an_l2_table_with_two_ways_to_it_is_corruption),
         T(test_a_count_that_falls_during_a_delete_is_corruption),
+        T(test_a_new_snapshot_is_not_taken_for_the_one_before),
     };
 
     firn_test_begin();
