@@ -152,6 +152,21 @@ static int take_all(const Qcow2State *s, BdrvOptions *o, Amend *a,
     return ret;
 }
 
+/* Version 2 has one type of compression. */
+static int coroutine_fn check_compression(Qcow2State *s, const Amend *a,
+                                          GError **errp)
+{
+    int ret;
+
+    if (a->version >= s->hdr.version || !s->hdr.compression_type) {
+        return 0;
+    }
+    co_mutex_lock(&s->lock);
+    ret = qcow2_check_uncompressed(s, errp);
+    co_mutex_unlock(&s->lock);
+    return ret;
+}
+
 /* ---- steps ---- */
 
 /* Version 3 wants sizes in the snapshot table. */
@@ -197,6 +212,7 @@ static int coroutine_fn downgrade(Qcow2State *s, BdrvProgressFunc *progress,
     s->hdr.incompatible_features = 0;
     s->hdr.compatible_features = 0;
     s->hdr.autoclear_features = 0;
+    s->hdr.compression_type = 0;
     ret = qcow2_header_rewrite(s);
     return ret < 0 ? set_error(errp, ret, "cannot change compat: %s",
                                g_strerror(-ret)) : 0;
@@ -328,6 +344,7 @@ int coroutine_fn qcow2_co_amend(BlockDriverState *bs, BdrvOptions *opts,
     }
     co_rwlock_wrlock(&s->map_lock);
     ret = take_all(s, opts, &a, errp);
+    ret = ret < 0 ? ret : check_compression(s, &a, errp);
     ret = ret < 0 ? ret : amend(s, &a, progress, opaque, errp);
     co_rwlock_unlock(&s->map_lock);
     g_free(a.backing_file);

@@ -134,6 +134,30 @@ static int coroutine_fn clear_active(Qcow2State *s, BdrvProgressFunc *progress,
 
 /* ---- snapshots ---- */
 
+/* Encrypted zeroes are written as data. */
+static int coroutine_fn write_zero_cluster(Qcow2State *s, uint64_t host)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    QEMUIOVector qiov;
+    uint8_t *buf;
+    int ret;
+
+    if (!s->hdr.crypt_method) {
+        return bdrv_co_pwrite_zeroes(s->bs->file, host, s->cluster_size, 0);
+    }
+    buf = blk_try_memalign(s->cluster_size);
+    if (!buf) {
+        return -ENOMEM;
+    }
+    memset(buf, 0, s->cluster_size);
+    qemu_iovec_init_buf(&qiov, buf, s->cluster_size);
+    co_mutex_unlock(&s->lock);
+    ret = qcow2_data_pwritev(s, host, s->cluster_size, &qiov, 0);
+    co_mutex_lock(&s->lock);
+    free(buf);
+    return ret;
+}
+
 /* A cluster of zeroes with @refcount references, written but not durable. */
 static int coroutine_fn new_zeroes(Qcow2State *s, uint64_t refcount,
                                    uint64_t *ret)
@@ -145,10 +169,7 @@ static int coroutine_fn new_zeroes(Qcow2State *s, uint64_t refcount,
     for (uint64_t i = 1; i < refcount && r == 0; i++) {
         r = qcow2_update_refcount(s, *ret, 1, 1, false);
     }
-    if (r == 0) {
-        r = bdrv_co_pwrite_zeroes(s->bs->file, *ret, s->cluster_size, 0);
-    }
-    return r;
+    return r < 0 ? r : write_zero_cluster(s, *ret);
 }
 
 /* Change the zero entries in @buf, the table of guest offset @base. *@old gets
@@ -297,7 +318,6 @@ int qcow2_check_downgrade(const Qcow2State *s, uint64_t size, unsigned order,
     } features[] = {
         { QCOW2_INC_DATA_FILE, "an external data file" },
         { QCOW2_INC_EXTENDED_L2, "extended L2 entries" },
-        { QCOW2_INC_COMPRESSION, "compression_type=zstd" },
     };
 
     if (order != 4) {
@@ -309,15 +329,63 @@ int qcow2_check_downgrade(const Qcow2State *s, uint64_t size, unsigned order,
                              "compat=0.10 cannot have", features[i].name);
         }
     }
-    if (s->hdr.crypt_method == 2) {
-        return set_error(errp, -ENOTSUP, "the image is LUKS encrypted, which "
-                         "compat=0.10 cannot have");
-    }
     if (has_bitmaps(s)) {
         return set_error(errp, -ENOTSUP, "the image has persistent bitmaps, "
                          "which compat=0.10 cannot have");
     }
     return check_snapshots(s, size, errp);
+}
+
+/* -ENOTSUP: an L2 table of @l1 that is not in @seen has a compressed entry. */
+static int coroutine_fn find_compressed(Qcow2State *s, const Qcow2Table *l1,
+                                        GHashTable *seen, uint8_t *buf)
+    REQUIRES(s->lock)
+{
+    int ret = 0;
+
+    for (uint32_t i = 0; i < l1->size && ret == 0; i++) {
+        uint64_t table = l1->entries[i] & QCOW2_OFFSET_MASK;
+
+        if (!table || !g_hash_table_add(seen, GSIZE_TO_POINTER(table))) {
+            continue;
+        }
+        ret = bdrv_co_pread(s->bs->file, table, s->cluster_size, buf, 0);
+        for (uint64_t k = 0; k < 1ULL << s->l2_bits && ret == 0; k++) {
+            Qcow2Entry e = qcow2_entry_get(s, buf, k);
+
+            if (qcow2_entry_type(e.desc) == QCOW2_CLUSTER_COMPRESSED) {
+                ret = -ENOTSUP;
+            }
+        }
+    }
+    return ret;
+}
+
+int coroutine_fn qcow2_check_uncompressed(Qcow2State *s, GError **errp)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
+    uint8_t *buf = blk_try_memalign(s->cluster_size);
+    int ret = buf ? qcow2_sync_metadata(s) : -ENOMEM;
+
+    ret = ret < 0 ? ret : find_compressed(s, &s->l1, seen, buf);
+    for (guint i = 0; ret == 0 && i < s->snapshots->len; i++) {
+        Qcow2Table l1 = { 0 };
+
+        ret = qcow2_snapshot_load_l1(s, g_ptr_array_index(s->snapshots, i),
+                                     &l1, errp);
+        ret = ret < 0 ? ret : find_compressed(s, &l1, seen, buf);
+        qcow2_table_cleanup(&l1);
+    }
+    free(buf);
+    if (ret == -ENOTSUP) {
+        return set_error(errp, ret, "the image has clusters compressed with "
+                         "zstd, which compat=0.10 cannot have");
+    }
+    if (ret < 0 && errp && !*errp) {
+        set_error(errp, ret, "cannot look for compressed clusters: %s",
+                  g_strerror(-ret));
+    }
+    return ret;
 }
 
 int coroutine_fn qcow2_drop_zero_flags(Qcow2State *s,

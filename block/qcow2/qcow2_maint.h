@@ -45,6 +45,9 @@ int coroutine_fn qcow2_change_refcount_order(Qcow2State *s, unsigned order,
 /* Can the image become version 2, when its disk and refcounts are so wide? */
 int qcow2_check_downgrade(const Qcow2State *s, uint64_t size, unsigned order,
                           GError **errp);
+/* -ENOTSUP with a sentence: some layer has compressed clusters. */
+int coroutine_fn qcow2_check_uncompressed(Qcow2State *s, GError **errp)
+    REQUIRES(s->lock) DROPS(s->lock);
 /* Turn zero clusters of all layers into what version 2 knows. */
 int coroutine_fn qcow2_drop_zero_flags(Qcow2State *s,
                                        BdrvProgressFunc *progress,

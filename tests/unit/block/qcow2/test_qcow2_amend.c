@@ -198,9 +198,48 @@ static void test_what_cannot_change_is_refused_by_name(void **state)
     blk = q_open(path, "", BDRV_O_RDWR);
     amend_fails(blk, "compat=0.10", -ENOTSUP, "extended L2");
     q_close(blk);
-    q_create(path, "size=1M,compression_type=zstd");
+    q_create(path, "size=1M,refcount_bits=32");
     blk = q_open(path, "", BDRV_O_RDWR);
+    amend_fails(blk, "compat=0.10", -ENOTSUP, "refcount_bits=16");
+    q_close(blk);
+}
+
+static void put_compressed(BlockBackend *blk, uint64_t from, uint64_t bytes)
+{
+    g_autofree uint8_t *buf = g_malloc(bytes);
+    QEMUIOVector qiov;
+
+    memset(buf, 'z', bytes);
+    qemu_iovec_init_buf(&qiov, buf, bytes);
+    q_check(blk_pwritev(blk, from, bytes, &qiov, BDRV_REQ_WRITE_COMPRESSED),
+            NULL);
+}
+
+/* zstd is of version 3, and so are its clusters, but an image without any can
+ * go back. One may be left in a snapshot alone. */
+static void test_zstd_goes_when_no_cluster_needs_it(void **state)
+{
+    g_autofree char *path = test_path("a.qcow2");
+    BlockBackend *blk;
+
+    q_create(path, "size=1M,cluster_size=4k,compression_type=zstd");
+    blk = q_open(path, "", BDRV_O_RDWR);
+    fill(blk);
+    put_compressed(blk, 512 * KIB, 8 * KIB);
     amend_fails(blk, "compat=0.10", -ENOTSUP, "zstd");
+    assert_int_equal(q_snap_create(blk, "s", 0), 0);
+    maint_put(blk, 512 * KIB, 520 * KIB, 'n');
+    amend_fails(blk, "compat=0.10", -ENOTSUP, "zstd");
+    assert_int_equal(q_snap_delete(blk, "s"), 0);
+    amend(blk, "compat=0.10");
+    put_compressed(blk, 600 * KIB, 8 * KIB);
+    q_close(blk);
+    q_qemu_check(path);
+    blk = q_open(path, "", BDRV_O_RDWR);
+    assert_int_equal(q_state(blk)->hdr.version, 2);
+    look_filled(blk, 0);
+    assert_true(maint_is(blk, 512 * KIB, 520 * KIB, 'n'));
+    assert_true(maint_is(blk, 600 * KIB, 608 * KIB, 'z'));
     q_close(blk);
 }
 
@@ -266,6 +305,8 @@ static void cut_amend(const char *create, const char *options, bool snapshot)
 static void test_cuts_while_versions_change(void **state)
 {
     cut_amend("size=200k,cluster_size=1k", "compat=0.10", true);
+    cut_amend("size=200k,cluster_size=2k,compression_type=zstd",
+              "compat=0.10", false);
     cut_amend("size=200k,cluster_size=4k,compat=0.10", "compat=1.1", true);
 }
 
@@ -284,6 +325,7 @@ static const struct CMUnitTest tests[] = {
     A_TEST(test_narrow_refcounts_must_hold_what_is_counted),
     A_TEST(test_flags_size_and_backing_file_change),
     A_TEST(test_what_cannot_change_is_refused_by_name),
+    A_TEST(test_zstd_goes_when_no_cluster_needs_it),
     A_TEST(test_progress_is_told),
     A_TEST(test_cuts_while_versions_change),
     A_TEST(test_cuts_while_refcounts_are_rewritten),

@@ -246,6 +246,50 @@ static void test_snapshots_and_vmstate_are_encrypted(void **state)
     assert_null(memmem(all, n, "VVVVVVVV", 8));
 }
 
+/* Zeroes that version 2 has to store, also for a snapshot, are encrypted. */
+static void test_encrypted_images_change_versions(void **state)
+{
+    g_autofree char *base = test_path("base.raw");
+    g_autofree char *path = test_path("e.qcow2");
+    g_autofree char *bytes = g_strnfill(65536, 'b');
+    uint8_t buf[4096];
+    BlockBackend *blk;
+
+    assert_true(g_file_set_contents(base, bytes, 65536, NULL));
+    q_create(path, "size=64k,cluster_size=4k,backing_file=base.raw,"
+             "backing_fmt=raw," LUKS);
+    blk = q_open(path, KEY, BDRV_O_RDWR);
+    put(blk, 0, 20000, 1);
+    q_check(blk_pwrite_zeroes(blk, 4096, 4096, 0), NULL);
+    q_check(blk_pwrite_zeroes(blk, 32768, 4096, BDRV_REQ_MAY_UNMAP), NULL);
+    assert_int_equal(q_snap_create(blk, "s", 0), 0);
+    put(blk, 0, 40000, 2);
+    q_check(blk_pwrite_zeroes(blk, 40960, 4096, 0), NULL);
+    q_check(blk_amend(blk, q_options("compat=0.10"), false, NULL, NULL, NULL),
+            NULL);
+    q_close(blk);
+    expect_clean(path);
+    blk = q_open(path, KEY, BDRV_O_RDWR);
+    assert_int_equal(q_state(blk)->hdr.version, 2);
+    expect(blk, 0, 40000, 2);
+    for (unsigned at = 4096; at < 65536; at += 4096) {
+        q_check(blk_pread(blk, at, 4096, buf), NULL);
+        if (at >= 40960) {
+            assert_int_equal(buf[0], at == 40960 ? 0 : 'b');
+            assert_memory_equal(buf, buf + 1, 4095);
+        }
+    }
+    assert_int_equal(q_snap_goto(blk, "s"), 0);
+    for (unsigned at = 4096; at <= 32768; at += 32768 - 4096) {
+        q_check(blk_pread(blk, at, 4096, buf), NULL);
+        assert_int_equal(buf[0], 0);
+        assert_memory_equal(buf, buf + 1, 4095);
+    }
+    expect(blk, 0, 4096, 1);
+    q_close(blk);
+    expect_clean(path);
+}
+
 static void test_encrypted_disks_refuse_what_would_leak(void **state)
 {
     g_autofree char *path = test_path("e.qcow2");
@@ -416,6 +460,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_nothing_readable_reaches_the_file),
     TEST(test_equal_sectors_look_different),
     TEST(test_snapshots_and_vmstate_are_encrypted),
+    TEST(test_encrypted_images_change_versions),
     TEST(test_encrypted_disks_refuse_what_would_leak),
     TEST(test_without_the_passphrase_nothing_opens),
     TEST(test_an_odd_size_can_be_grown),
