@@ -5,8 +5,9 @@
  *
  *   grow     L1 growth | preallocation, or zeroes where something would shine
  *            through | header
- *   shrink   L2 entries of the tail, L1 entries of the tail | their clusters
- *            are freed | header | file cut behind the last cluster in use
+ *   shrink   zeroes to the end of the last cluster; L2 entries of the tail, L1
+ *            entries of the tail | their clusters are freed | header | file cut
+ *            behind the last cluster in use
  *
  * Three things could shine through: what the active layer maps behind the
  * disk (vmstate, or a tail that another program left), which is dropped
@@ -173,10 +174,15 @@ static int coroutine_fn grow(Qcow2State *s, uint64_t old, uint64_t size,
 static int coroutine_fn shrink(Qcow2State *s, uint64_t size)
     EXCLUDES(s->lock)
 {
-    int ret;
+    uint64_t end = MIN(qcow2_cluster_ceil(s, size), s->hdr.size);
+    int ret = 0;
 
+    if (size < end) {
+        /* Growing does this too, but other programs do not. */
+        ret = clear_tail(s, size, end, 0);
+    }
     co_mutex_lock(&s->lock);
-    ret = qcow2_drop_tail(s, qcow2_cluster_ceil(s, size));
+    ret = ret < 0 ? ret : qcow2_drop_tail(s, qcow2_cluster_ceil(s, size));
     ret = ret < 0 ? ret : qcow2_drop_l1(s, qcow2_l1_entries_for(s, size));
     ret = ret < 0 ? ret : set_size(s, size);
     if (ret == 0) {

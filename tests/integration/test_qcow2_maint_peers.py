@@ -153,6 +153,40 @@ class Maintenance(unittest.TestCase):
                      "read 1M 2M 0")
                 check("a.qcow2")
 
+    def test_what_firn_cut_off_is_zero_when_qemu_grows_the_disk(self):
+        for options in ("compat=1.1", "compat=0.10", "cluster_size=2M",
+                        "extended_l2=on", "cluster_size=4k"):
+            with self.subTest(options):
+                firn("create qcow2 a.qcow2 size=4M," + options,
+                     "open a.qcow2 -", "write 0 4M 1", "resize 3000832")
+                run(QEMU_IMG, "resize", "-q", "a.qcow2", "6M")
+                qemu_io("a.qcow2", "read -P 1 0 3000832",
+                        "read -P 0 3000832 3M")
+                check("a.qcow2")
+
+    def test_data_files_are_resized_amended_and_renamed(self):
+        for raw in "off", "on":
+            with self.subTest(raw):
+                firn("create qcow2 a.qcow2 size=3M,data_file=d.raw,"
+                     "data_file_raw=" + raw,
+                     "open a.qcow2 allow-data-file=on unmap", "write 0 3M 1",
+                     "discard 1M 1M", "resize 5M metadata", "resize 6M full",
+                     "write 5M 1M 7", "amend refcount_bits=64",
+                     "amend lazy_refcounts=on")
+                os.rename("d.raw", "e.raw")
+                firn("open a.qcow2 data-file=e.raw", "amend data_file=e.raw")
+                qemu_io("a.qcow2", "read -P 7 5M 1M", "read -P 0 1M 1M",
+                        "read -P 0 3M 2M", "write -P 8 4M 64k")
+                firn("open a.qcow2 allow-data-file=on", "read 4M 64k 8",
+                     "dump whole.raw")
+                if raw == "on":
+                    run("cmp", "e.raw", "whole.raw")
+                firn("open a.qcow2 allow-data-file=on",
+                     "amend data_file_raw=off,size=4M")
+                self.assertFalse(info("a.qcow2")["format-specific"]["data"]
+                                 ["data-file-raw"])
+                check("a.qcow2")
+
     def test_amended_images_are_used_by_qemu(self):
         firn("create qcow2 a.qcow2 size=6M,cluster_size=4k",
              "open a.qcow2 -", "write 0 3M 1", "zero 1M 512k",

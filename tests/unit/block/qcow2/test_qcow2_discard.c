@@ -197,6 +197,55 @@ static void test_pass_discard_request_follows_discard_unmap(void **state)
     assert_false(is_passed_on("pass-discard-request=off", false));
 }
 
+/* Was a discard sent to the file while a snapshot of 64 clusters was deleted? */
+static bool delete_is_passed_on(const char *options)
+{
+    BlockBackend *blk = make("size=1M,cluster_size=4k", options);
+    bool found;
+
+    put(blk, 0, 64 * CS, 'a');
+    assert_int_equal(q_snap_create(blk, "s", 0), 0);
+    put(blk, 0, 64 * CS, 'b');
+    assert_int_equal(blk_flush(blk), 0);
+    fake_log_clear(disk);
+    assert_int_equal(q_snap_delete(blk, "s"), 0);
+    assert_int_equal(blk_flush(blk), 0);
+    found = fake_find(disk, 0, FAKE_DISCARD, 0, 0) >= 0;
+    expect(blk, 0, 64 * CS, 'b');
+    finish(blk);
+    return found;
+}
+
+static void test_pass_discard_snapshot_is_on_unless_switched_off(void **state)
+{
+    assert_true(delete_is_passed_on("pass-discard-request=off"));
+    assert_false(delete_is_passed_on("pass-discard-snapshot=off"));
+}
+
+/* Refcounts of another width free the old blocks. */
+static bool tables_are_passed_on(const char *options)
+{
+    BlockBackend *blk = make("size=1M,cluster_size=4k", options);
+    bool found;
+
+    put(blk, 0, 64 * CS, 'a');
+    assert_int_equal(blk_flush(blk), 0);
+    fake_log_clear(disk);
+    assert_int_equal(blk_amend(blk, q_options("refcount_bits=32"), false,
+                               NULL, NULL, NULL), 0);
+    assert_int_equal(blk_flush(blk), 0);
+    found = fake_find(disk, 0, FAKE_DISCARD, 0, 0) >= 0;
+    expect(blk, 0, 64 * CS, 'a');
+    finish(blk);
+    return found;
+}
+
+static void test_pass_discard_other_is_off_unless_switched_on(void **state)
+{
+    assert_true(tables_are_passed_on("pass-discard-other=on"));
+    assert_false(tables_are_passed_on(NULL));
+}
+
 static void test_discard_no_unref_keeps_the_cluster(void **state)
 {
     BlockBackend *blk = make("size=1M,cluster_size=4k",
@@ -304,6 +353,8 @@ int main(void)
         TEST(test_no_fallback_is_honoured),
         TEST(test_unmap_decides_what_happens_to_clusters),
         TEST(test_pass_discard_request_follows_discard_unmap),
+        TEST(test_pass_discard_snapshot_is_on_unless_switched_off),
+        TEST(test_pass_discard_other_is_off_unless_switched_on),
         TEST(test_discard_no_unref_keeps_the_cluster),
         TEST(test_version_2_discards_only_without_a_backing_file),
         TEST(test_no_unref_needs_version_3),
