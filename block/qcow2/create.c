@@ -2,7 +2,8 @@
 /*
  * New images: header, refcount table, refcount blocks, an empty L1 table and a
  * LUKS header, in this order from the start of the file. The header is written
- * last, behind a flush, so that a file with a qcow2 magic is a whole image (R4).
+ * last, behind a flush, so that a file with a qcow2 magic is a whole image
+ * (R4).
  *
  * An external data file is created before the image that names it. For
  * preallocation the new image is opened and filled by prealloc.c.

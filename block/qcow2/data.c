@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Guest data in the file that holds it: parts of vectors, through crypto.c when
- * the image is encrypted, and nothing about where they belong. Whoever calls has a host offset that cannot change
- * meanwhile (K3) and does not hold s->lock (K1).
+ * the image is encrypted, and nothing about where they belong. Whoever calls
+ * has a host offset that cannot change meanwhile (K3) and does not hold s->lock
+ * (K1).
  */
 #include "qcow2_int.h"
 

@@ -28,7 +28,7 @@
 #include "util/aio-task.h"
 
 #define WALK_TASKS 8
-/* Tables that need to be written again may be kept from one pass to the next. */
+/* Tables that must be written again may be kept from one pass to the next. */
 #define KEEP_BYTES (64u * 1024 * 1024)
 /* Dirty bytes that qcow2_walk_set_copied() makes before it writes them. */
 #define SET_BYTES  (4u * 1024 * 1024)

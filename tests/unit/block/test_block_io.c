@@ -593,7 +593,8 @@ static void test_truncate_waits_for_requests_and_holds_new_ones(void **state)
     assert_int_equal(blk_truncate(f->blk, 4096, BDRV_PREALLOC_OFF, NULL), 0);
     assert_int_equal(blk_pread(f->blk, 1024, 1, buf), 0);
     assert_int_equal(buf[0], 0);
-    assert_int_equal(blk_truncate(f->blk, UINT64_MAX, BDRV_PREALLOC_OFF, NULL), -EFBIG);
+    assert_int_equal(blk_truncate(f->blk, UINT64_MAX, BDRV_PREALLOC_OFF, NULL),
+                     -EFBIG);
     assert_int_equal(blk_getlength(f->blk), 4096);
 }
 

@@ -316,7 +316,8 @@ static void test_raw_shows_a_part(void **state)
     assert_int_equal(blk_pwrite(blk, 8190, 3, "xyz"), -EIO);
     fake_disk_peek(d, 4096 + 8190, buf, 4);
     assert_memory_equal(buf, "xy\0\0", 4);
-    assert_int_equal(blk_truncate(blk, 4096, BDRV_PREALLOC_OFF, NULL), -ENOTSUP);
+    assert_int_equal(blk_truncate(blk, 4096, BDRV_PREALLOC_OFF, NULL),
+                     -ENOTSUP);
     blk_close(blk);
     fake_disk_free(d);
 }

@@ -204,7 +204,8 @@ static void test_without_memory_everything_counts_as_set(void **state)
     struct rlimit old, low;
 
     if (!HAVE_RLIMIT_AS || RUNNING_ON_VALGRIND) {
-        print_message("memory cannot be limited under a sanitizer or valgrind\n");
+        print_message("memory cannot be limited under a sanitizer or "
+                      "valgrind\n");
         sparse_bits_free(b);
         skip();
     }

@@ -43,7 +43,8 @@ static inline int teardown(void **state)
     return test_ctx_teardown(state);
 }
 
-static inline void open_image(Fixture *f, const char *create, const char *options)
+static inline void open_image(Fixture *f, const char *create,
+                              const char *options)
 {
     q_create("fake:q", create);
     f->blk = q_open("fake:q", options, BDRV_O_RDWR | BDRV_O_UNMAP);

@@ -75,8 +75,8 @@ static void test_zstd_frames_follow_each_other(void **state)
                                         out, 1025), -EIO);
 }
 
-/* Every truncation fails (but for the end mark alone); no bit flip reads or writes outside the buffers
- * (a sanitizer build sees that) or takes long. */
+/* Every truncation fails (but for the end mark alone); no bit flip reads or
+ * writes outside the buffers (a sanitizer build sees that) or takes long. */
 static void test_damaged_streams_are_refused_or_decode_to_something(void **s)
 {
     static uint8_t plain[4096], in[4096], out[4096];
