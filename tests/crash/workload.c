@@ -229,7 +229,7 @@ static int snap_create(CrashWorld *w, const CrashOp *op)
 BlockBackend *crash_open(CrashWorld *w, const char *snapshot, unsigned flags)
 {
     BdrvOptions *o = q_options(w->config->open);
-    BlockBackend *blk;
+    BlockBackend *blk = NULL;
     GError *error = NULL;
 
     if (w->config->features & CRASH_COMMIT) {
