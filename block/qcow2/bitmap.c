@@ -96,7 +96,7 @@ static int coroutine_fn walk_entries(Qcow2State *s, Window *w, EntryFunc *fn,
 
     for (uint32_t i = 0; i < s->ext.nb_bitmaps && ret == 0; i++) {
         uint64_t bytes;
-        uint8_t *p;
+        uint8_t *p = NULL;
 
         ret = window_get(s, w, pos, QCOW2_BITMAP_ENTRY, &p, errp);
         if (ret < 0) {
