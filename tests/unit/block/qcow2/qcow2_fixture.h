@@ -14,6 +14,7 @@
 #include "block/qcow2/qcow2_int.h"
 #include "tests/support/fake_driver.h"
 #include "tests/support/helpers.h"
+#include "tests/support/qcow2_checker.h"
 
 static inline Qcow2State *q_state(BlockBackend *blk)
 {
@@ -201,6 +202,21 @@ static inline int q_vm_discard(BlockBackend *blk)
     QCall c = { .blk = blk, .what = Q_VM_DISCARD };
 
     return q_run(&c);
+}
+
+/* The image on @d has no corruption, no leak and no wrong flag. */
+static inline void q_expect_sound(FakeDisk *d)
+{
+    g_autofree uint8_t *image = g_malloc(d->size + 1);
+    Qcow2CheckResult r;
+
+    fake_disk_peek(d, 0, image, d->size);
+    assert_int_equal(qcow2_checker_run(image, d->size, &r), 0);
+    if (r.corruptions || r.leaks || r.copied) {
+        fail_msg("%" PRIu64 " leaks, %" PRIu64 " flags, %" PRIu64
+                 " corruptions: %s", r.leaks, r.copied, r.corruptions,
+                 r.first);
+    }
 }
 
 /* Fails the test, with what it says, unless qemu-img finds nothing. */

@@ -3,40 +3,9 @@
  * The metadata caches: sizes and their options, memory as it is used, the
  * timer that gives it back, and what a write-back looks like on disk.
  */
-#include "qcow2_fixture.h"
+#include "node_fixture.h"
 
 #define MB (1024u * 1024)
-
-typedef struct Fixture {
-    FakeDisk *disk;
-    BlockBackend *blk;
-} Fixture;
-
-static int setup(void **state)
-{
-    Fixture *f = g_new0(Fixture, 1);
-
-    if (test_ctx_setup(state) < 0) {
-        return -1;
-    }
-    alarm(30);
-    f->disk = fake_disk_new("q", 0);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    Fixture *f = *state;
-
-    fake_release_all(f->disk);
-    if (f->blk) {
-        q_close(f->blk);
-    }
-    fake_disk_free(f->disk);
-    g_free(f);
-    return test_ctx_teardown(state);
-}
 
 static void open_image(Fixture *f, const char *create, const char *options)
 {
@@ -268,8 +237,6 @@ static void test_write_back_keeps_several_writes_in_flight(void **state)
     fake_release_all(f->disk);
     assert_int_equal(blk_flush(f->blk), 0);
 }
-
-#define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
 {

@@ -4,29 +4,13 @@
  * memory than their size justifies. Comparison with qemu-img, damage by
  * damage, is in tests/integration/test_qcow2_check_peers.py.
  */
-#include "qcow2_fixture.h"
+#include "image_fixture.h"
 
 #include <malloc.h>
 
 #include "block/qcow2/check_int.h"
 
 #define DISK "fake:c"
-
-static uint64_t peek(FakeDisk *d, uint64_t offset)
-{
-    uint8_t p[8];
-
-    fake_disk_peek(d, offset, p, sizeof(p));
-    return be64_get(p);
-}
-
-static void poke(FakeDisk *d, uint64_t offset, uint64_t value)
-{
-    uint8_t p[8];
-
-    be64_put(p, value);
-    fake_disk_poke(d, offset, p, sizeof(p));
-}
 
 static void poke32(FakeDisk *d, uint64_t offset, uint32_t value)
 {

@@ -3,9 +3,7 @@
  * External data files: who may name them, what lies where, what zero writes
  * and discards do to them, and which of both files is flushed first.
  */
-#include "qcow2_fixture.h"
-
-#include "tests/support/qcow2_checker.h"
+#include "image_fixture.h"
 
 #define CS   65536
 #define SIZE (1 << 20)
@@ -27,18 +25,8 @@ static BlockBackend *make(const char *create, const char *options)
 
 static void finish(BlockBackend *blk)
 {
-    g_autofree uint8_t *bytes = NULL;
-    Qcow2CheckResult r;
-
     q_close(blk);
-    bytes = g_malloc(image->size);
-    fake_disk_peek(image, 0, bytes, image->size);
-    assert_int_equal(qcow2_checker_run(bytes, image->size, &r), 0);
-    if (r.corruptions || r.leaks || r.copied) {
-        fail_msg("%" PRIu64 " leaks, %" PRIu64 " flags, %" PRIu64
-                 " corruptions: %s", r.leaks, r.copied, r.corruptions,
-                 r.first);
-    }
+    q_expect_sound(image);
     fake_disk_free(image);
     fake_disk_free(data);
 }
@@ -57,37 +45,12 @@ static uint64_t entry(BlockBackend *blk, unsigned n)
     return be64_get(bytes);
 }
 
-static void put(BlockBackend *blk, uint64_t offset, uint64_t bytes, int c)
-{
-    g_autofree uint8_t *buf = g_malloc(bytes);
-
-    memset(buf, c, bytes);
-    assert_int_equal(blk_pwrite(blk, offset, bytes, buf), 0);
-}
-
-static void all_are(const uint8_t *buf, uint64_t bytes, int c)
-{
-    for (uint64_t i = 0; i < bytes; i++) {
-        if (buf[i] != c) {
-            fail_msg("byte %" PRIu64 " is %#x, not %#x", i, buf[i], c);
-        }
-    }
-}
-
-static void expect(BlockBackend *blk, uint64_t offset, uint64_t bytes, int c)
-{
-    g_autofree uint8_t *buf = g_malloc(bytes);
-
-    assert_int_equal(blk_pread(blk, offset, bytes, buf), 0);
-    all_are(buf, bytes, c);
-}
-
 static void expect_data(uint64_t offset, uint64_t bytes, int c)
 {
     g_autofree uint8_t *buf = g_malloc(bytes);
 
     fake_disk_peek(data, offset, buf, bytes);
-    all_are(buf, bytes, c);
+    all_are(buf, offset, bytes, c);
 }
 
 static void test_image_may_name_its_data_file_only_when_allowed(void **state)

@@ -3,9 +3,7 @@
  * Discards and zero writes: what becomes of entries and clusters, what the file
  * below is told, and that nothing is made to say what is so already.
  */
-#include "qcow2_fixture.h"
-
-#include "tests/support/qcow2_checker.h"
+#include "image_fixture.h"
 
 #define CS 4096
 
@@ -21,18 +19,8 @@ static BlockBackend *make(const char *create, const char *options)
 
 static void finish(BlockBackend *blk)
 {
-    g_autofree uint8_t *image = NULL;
-    Qcow2CheckResult r;
-
     q_close(blk);
-    image = g_malloc(disk->size);
-    fake_disk_peek(disk, 0, image, disk->size);
-    assert_int_equal(qcow2_checker_run(image, disk->size, &r), 0);
-    if (r.corruptions || r.leaks || r.copied) {
-        fail_msg("%" PRIu64 " leaks, %" PRIu64 " flags, %" PRIu64
-                 " corruptions: %s", r.leaks, r.copied, r.corruptions,
-                 r.first);
-    }
+    q_expect_sound(disk);
     fake_disk_free(disk);
 }
 
@@ -46,27 +34,6 @@ static uint64_t entry(BlockBackend *blk, unsigned n)
         fake_disk_peek(disk, l2 + n * 8, bytes, sizeof(bytes));
     }
     return be64_get(bytes);
-}
-
-static void put(BlockBackend *blk, uint64_t offset, uint64_t bytes, int c)
-{
-    g_autofree uint8_t *buf = g_malloc(bytes);
-
-    memset(buf, c, bytes);
-    assert_int_equal(blk_pwrite(blk, offset, bytes, buf), 0);
-}
-
-static void expect(BlockBackend *blk, uint64_t offset, uint64_t bytes, int c)
-{
-    g_autofree uint8_t *buf = g_malloc(bytes);
-
-    assert_int_equal(blk_pread(blk, offset, bytes, buf), 0);
-    for (uint64_t i = 0; i < bytes; i++) {
-        if (buf[i] != c) {
-            fail_msg("byte %" PRIu64 " is %#x, not %#x", offset + i, buf[i],
-                     c);
-        }
-    }
 }
 
 typedef struct RefCall {

@@ -2,21 +2,13 @@
 /*
  * Lazy refcounts: the dirty bit stands for refcounts that are not on disk yet.
  */
-#include "qcow2_fixture.h"
+#include "image_fixture.h"
 
 #include "tests/support/qcow2_checker.h"
 
 #define DISK    "fake:c"
 #define CLUSTER 4096
 #define LAZY    "size=8M,cluster_size=4k,lazy_refcounts=on"
-
-static uint64_t peek(FakeDisk *d, uint64_t offset)
-{
-    uint8_t p[8];
-
-    fake_disk_peek(d, offset, p, sizeof(p));
-    return be64_get(p);
-}
 
 static bool is_dirty(FakeDisk *d)
 {
@@ -209,35 +201,6 @@ static unsigned workload(BlockBackend *blk)
         flushed++;
     }
     return flushed;
-}
-
-/* What the disk kept of the writes since the last flush. */
-enum { KEPT, LOST, RANDOM, MODES = RANDOM + 6 };
-
-#define CHANGES (FAKE_WRITE | FAKE_ZERO | FAKE_FLUSH)
-
-/* Nothing succeeds any more after @n writes and flushes. */
-static void cut_power_after(FakeDisk *d, uint64_t n)
-{
-    fake_log_clear(d);
-    fake_fail_nth(d, CHANGES, n + 1, EIO, true);
-}
-
-/* Returns whether it was cut at all. */
-static bool power_on(FakeDisk *d, uint64_t n, int mode)
-{
-    bool was_cut = fake_count(d, CHANGES) > n;
-
-    fake_fail_nth(d, CHANGES, 0, EIO, false);
-    if (mode < RANDOM) {
-        fake_power_on(d, mode == LOST);
-    } else {
-        GRand *rand = g_rand_new_with_seed(n * MODES + mode);
-
-        fake_crash(d, rand);
-        g_rand_free(rand);
-    }
-    return was_cut;
 }
 
 static void check_after_cut(FakeDisk *d, uint64_t n, int mode,

@@ -3,26 +3,10 @@
  * Overlap checks: each category alone, the templates, and that work that is
  * right never trips over them.
  */
-#include "qcow2_fixture.h"
+#include "image_fixture.h"
 
 #define DISK    "fake:c"
 #define CLUSTER 4096
-
-static uint64_t peek(FakeDisk *d, uint64_t offset)
-{
-    uint8_t p[8];
-
-    fake_disk_peek(d, offset, p, sizeof(p));
-    return be64_get(p);
-}
-
-static void poke(FakeDisk *d, uint64_t offset, uint64_t value)
-{
-    uint8_t p[8];
-
-    be64_put(p, value);
-    fake_disk_poke(d, offset, p, sizeof(p));
-}
 
 static void write_at(BlockBackend *blk, unsigned cluster, uint32_t seed)
 {

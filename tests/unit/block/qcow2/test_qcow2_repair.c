@@ -4,7 +4,7 @@
  * every write of a repair. Comparison with qemu-img is in
  * tests/integration/test_qcow2_check_peers.py.
  */
-#include "qcow2_fixture.h"
+#include "image_fixture.h"
 
 #include "tests/support/qcow2_checker.h"
 
@@ -12,22 +12,6 @@
 #define CLUSTER 512
 #define DATA    (64 * CLUSTER)
 #define FIX_ALL (BDRV_FIX_LEAKS | BDRV_FIX_ERRORS)
-
-static uint64_t peek(FakeDisk *d, uint64_t offset)
-{
-    uint8_t p[8];
-
-    fake_disk_peek(d, offset, p, sizeof(p));
-    return be64_get(p);
-}
-
-static void poke(FakeDisk *d, uint64_t offset, uint64_t value)
-{
-    uint8_t p[8];
-
-    be64_put(p, value);
-    fake_disk_poke(d, offset, p, sizeof(p));
-}
 
 static uint64_t l2_table(FakeDisk *d)
 {
@@ -249,35 +233,6 @@ static void test_every_damage_is_mended(void **state)
 }
 
 /* ---- power cuts ---- */
-
-/* What the disk kept of the writes since the last flush. */
-enum { KEPT, LOST, RANDOM, MODES = RANDOM + 6 };
-
-#define CHANGES (FAKE_WRITE | FAKE_ZERO | FAKE_FLUSH)
-
-/* Nothing succeeds any more after @n writes and flushes. */
-static void cut_power_after(FakeDisk *d, uint64_t n)
-{
-    fake_log_clear(d);
-    fake_fail_nth(d, CHANGES, n + 1, EIO, true);
-}
-
-/* Returns whether it was cut at all. */
-static bool power_on(FakeDisk *d, uint64_t n, int mode)
-{
-    bool was_cut = fake_count(d, CHANGES) > n;
-
-    fake_fail_nth(d, CHANGES, 0, EIO, false);
-    if (mode < RANDOM) {
-        fake_power_on(d, mode == LOST);
-    } else {
-        GRand *rand = g_rand_new_with_seed(n * MODES + mode);
-
-        fake_crash(d, rand);
-        g_rand_free(rand);
-    }
-    return was_cut;
-}
 
 static void try_cut(const Case *c, uint64_t n, int mode, bool *ret_more)
 {

@@ -4,59 +4,17 @@
  * the test that -Dplant=NAME makes fail (docs/testing.md). Requests to the
  * image file are held, so every interleaving below is the one drawn.
  */
-#include "qcow2_fixture.h"
+#include "node_fixture.h"
 
 #define CS 65536u
 
-typedef struct Fixture {
-    FakeDisk *disk;
-    BlockBackend *blk;
-} Fixture;
-
-/* What became of one request. */
-typedef struct Req {
-    bool done;
-    int ret;
-    QEMUIOVector qiov;
-} Req;
-
-static void record(void *opaque, int ret)
-{
-    Req *r = opaque;
-
-    r->done = true;
-    r->ret = ret;
-}
-
-static void start_write(Fixture *f, Req *r, uint64_t offset, void *buf,
-                        size_t bytes)
-{
-    *r = (Req) { 0 };
-    qemu_iovec_init_buf(&r->qiov, buf, bytes);
-    blk_aio_pwritev(f->blk, offset, &r->qiov, 0, record, r);
-    test_turns(20);
-}
-
-static void start_read(Fixture *f, Req *r, uint64_t offset, void *buf,
+static void start_read(Fixture *f, Op *r, uint64_t offset, void *buf,
                        size_t bytes)
 {
-    *r = (Req) { 0 };
+    *r = (Op) { 0 };
     qemu_iovec_init_buf(&r->qiov, buf, bytes);
     blk_aio_preadv(f->blk, offset, &r->qiov, 0, record, r);
     test_turns(20);
-}
-
-static int setup(void **state)
-{
-    Fixture *f = g_new0(Fixture, 1);
-
-    if (test_ctx_setup(state) < 0) {
-        return -1;
-    }
-    alarm(30);
-    f->disk = fake_disk_new("q", 0);
-    *state = f;
-    return 0;
 }
 
 static void open_image(Fixture *f, const char *create, const char *options)
@@ -71,17 +29,6 @@ static void reopen(Fixture *f, const char *options)
     f->blk = q_open("fake:q", options, BDRV_O_RDWR);
 }
 
-static int teardown(void **state)
-{
-    Fixture *f = *state;
-
-    fake_release_all(f->disk);
-    blk_close(f->blk);
-    fake_disk_free(f->disk);
-    g_free(f);
-    return test_ctx_teardown(state);
-}
-
 static uint64_t host_of(Fixture *f, uint64_t guest_offset)
 {
     uint64_t n, host = 0;
@@ -89,16 +36,6 @@ static uint64_t host_of(Fixture *f, uint64_t guest_offset)
     assert_true(blk_block_status(f->blk, guest_offset, 512, &n, &host) &
                 BDRV_BLOCK_OFFSET_VALID);
     return host;
-}
-
-static void expect(Fixture *f, uint64_t offset, size_t bytes, int value)
-{
-    g_autofree uint8_t *buf = g_malloc(bytes);
-
-    assert_int_equal(blk_pread(f->blk, offset, bytes, buf), 0);
-    for (size_t i = 0; i < bytes; i++) {
-        assert_int_equal(buf[i], value);
-    }
 }
 
 /*
@@ -114,7 +51,7 @@ static void test_s1_two_allocating_writes_never_get_one_cluster(void **state)
 {
     Fixture *f = *state;
     g_autofree uint8_t *a = g_malloc(CS), *b = g_malloc(CS);
-    Req ra, rb;
+    Op ra, rb;
 
     open_image(f, "size=1M", NULL);
     memset(a, 'a', CS);
@@ -257,7 +194,7 @@ static void test_s1_linking_waits_for_the_lock(void **state)
 {
     Fixture *f = *state;
     g_autofree uint8_t *buf = g_malloc(CS);
-    Req a, b = { 0 };
+    Op a, b = { 0 };
     uint64_t table, entry;
     int id;
 
@@ -299,7 +236,7 @@ static void test_s1_overlapping_write_waits_for_the_allocation(void **state)
 {
     Fixture *f = *state;
     uint8_t abuf[4096], bbuf[4096];
-    Req a, b;
+    Op a, b;
 
     open_image(f, "size=1M", NULL);
     memset(abuf, 'a', sizeof(abuf));
@@ -325,7 +262,7 @@ static void test_s1_waiter_looks_its_mapping_up_afresh(void **state)
     Fixture *f = *state;
     uint8_t abuf[4096], bbuf[4096];
     uint64_t host;
-    Req a, b;
+    Op a, b;
 
     open_image(f, "size=1M", NULL);
     memset(abuf, 'a', sizeof(abuf));
@@ -355,7 +292,7 @@ static void test_s1_data_io_does_not_hold_the_lock(void **state)
 {
     Fixture *f = *state;
     g_autofree uint8_t *buf = g_malloc0(2 * CS);
-    Req a, b;
+    Op a, b;
 
     open_image(f, "size=1M", NULL);
     assert_int_equal(blk_pwrite(f->blk, 0, 2 * CS, buf), 0);
@@ -386,7 +323,7 @@ static void test_s1_misses_on_different_tables_overlap(void **state)
     Fixture *f = *state;
     uint8_t buf[8192] = { 0 };
     uint64_t c = 4096 * 512; /* guest bytes of one L2 table */
-    Req a, b;
+    Op a, b;
 
     open_image(f, "size=8M,cluster_size=4k", NULL);
     assert_int_equal(blk_pwrite(f->blk, 0, 4096, buf), 0);
@@ -409,7 +346,7 @@ static void test_misses_on_one_table_share_its_read(void **state)
 {
     Fixture *f = *state;
     uint8_t buf[8192];
-    Req a, b;
+    Op a, b;
 
     open_image(f, "size=8M,cluster_size=4k", NULL);
     memset(buf, 'z', sizeof(buf));
@@ -433,7 +370,7 @@ static void test_failed_table_read_reaches_all_waiters(void **state)
 {
     Fixture *f = *state;
     uint8_t buf[8192] = { 0 };
-    Req a, b;
+    Op a, b;
 
     open_image(f, "size=8M,cluster_size=4k", NULL);
     assert_int_equal(blk_pwrite(f->blk, 0, 8192, buf), 0);
@@ -463,7 +400,7 @@ static void test_discard_waits_for_reads_of_the_cluster(void **state)
 {
     Fixture *f = *state;
     g_autofree uint8_t *buf = g_malloc(CS);
-    Req a, b = { 0 };
+    Op a, b = { 0 };
 
     open_image(f, "size=1M", NULL);
     reopen(f, "pass-discard-request=on");
@@ -508,22 +445,20 @@ static void test_s4_vmstate_is_not_left_in_the_active_layer(void **state)
     assert_int_equal(first, 4 * CS);
 }
 
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_s1_two_allocating_writes_never_get_one_cluster),
-        TEST(test_s1_refcount_reads_never_share_a_cache_entry),
-        TEST(test_s1_linking_waits_for_the_lock),
-        TEST(test_s1_overlapping_write_waits_for_the_allocation),
-        TEST(test_s1_waiter_looks_its_mapping_up_afresh),
-        TEST(test_s1_data_io_does_not_hold_the_lock),
-        TEST(test_s1_misses_on_different_tables_overlap),
-        TEST(test_misses_on_one_table_share_its_read),
-        TEST(test_failed_table_read_reaches_all_waiters),
-        TEST(test_discard_waits_for_reads_of_the_cluster),
-        TEST(test_s4_vmstate_is_not_left_in_the_active_layer),
+        T(test_s1_two_allocating_writes_never_get_one_cluster),
+        T(test_s1_refcount_reads_never_share_a_cache_entry),
+        T(test_s1_linking_waits_for_the_lock),
+        T(test_s1_overlapping_write_waits_for_the_allocation),
+        T(test_s1_waiter_looks_its_mapping_up_afresh),
+        T(test_s1_data_io_does_not_hold_the_lock),
+        T(test_s1_misses_on_different_tables_overlap),
+        T(test_misses_on_one_table_share_its_read),
+        T(test_failed_table_read_reaches_all_waiters),
+        T(test_discard_waits_for_reads_of_the_cluster),
+        T(test_s4_vmstate_is_not_left_in_the_active_layer),
     };
 
     firn_test_begin();

@@ -7,39 +7,6 @@
  */
 #include "snapshot_fixture.h"
 
-typedef struct Op {
-    QCall call;
-    bool done;
-    int ret;
-    QEMUIOVector qiov;
-} Op;
-
-static void record(void *opaque, int ret)
-{
-    Op *op = opaque;
-
-    op->done = true;
-    op->ret = ret;
-}
-
-static void start_write(Fixture *f, Op *op, uint64_t offset, void *buf,
-                        size_t bytes)
-{
-    *op = (Op) { 0 };
-    qemu_iovec_init_buf(&op->qiov, buf, bytes);
-    blk_aio_pwritev(f->blk, offset, &op->qiov, 0, record, op);
-    test_turns(20);
-}
-
-static void coroutine_fn op_entry(void *opaque)
-{
-    Op *op = opaque;
-
-    op->ret = q_co_call(&op->call);
-    g_clear_error(&op->call.error);
-    op->done = true;
-}
-
 static uint64_t peek64(Fixture *f, uint64_t offset)
 {
     uint8_t be[8];

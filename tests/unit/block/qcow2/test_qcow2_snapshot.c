@@ -8,43 +8,11 @@
 
 /* ---- while a snapshot is deleted ---- */
 
-typedef struct Op {
-    QCall call;
-    bool done;
-    int ret;
-    QEMUIOVector qiov;
-} Op;
-
-static void coroutine_fn op_entry(void *opaque)
-{
-    Op *op = opaque;
-
-    op->ret = q_co_call(&op->call);
-    g_clear_error(&op->call.error);
-    op->done = true;
-}
-
 static void start_call(Fixture *f, Op *op, int what, const char *name)
 {
     *op = (Op) { .call = { f->blk, what, .name = name } };
     test_spawn(op_entry, op);
     test_turns(20);
-}
-
-static void record(void *opaque, int ret)
-{
-    Op *op = opaque;
-
-    op->done = true;
-    op->ret = ret;
-}
-
-static void start_write(Fixture *f, Op *op, uint64_t offset, void *buf,
-                        size_t bytes)
-{
-    *op = (Op) { 0 };
-    qemu_iovec_init_buf(&op->qiov, buf, bytes);
-    blk_aio_pwritev(f->blk, offset, &op->qiov, 0, record, op);
 }
 
 /* Guest offset that is mapped by L1 entry @i. */

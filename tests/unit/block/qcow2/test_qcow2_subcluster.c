@@ -3,9 +3,7 @@
  * Extended L2 entries: what each operation makes of descriptor and bitmap, how
  * much of a cluster is written, runs, impossible entries.
  */
-#include "qcow2_fixture.h"
-
-#include "tests/support/qcow2_checker.h"
+#include "image_fixture.h"
 
 #define EXT_16K "size=1M,cluster_size=16k,extended_l2=on"
 
@@ -20,18 +18,8 @@ static BlockBackend *make(const char *create, const char *options)
 
 static void finish(BlockBackend *blk)
 {
-    g_autofree uint8_t *image = NULL;
-    Qcow2CheckResult r;
-
     q_close(blk);
-    image = g_malloc(disk->size);
-    fake_disk_peek(disk, 0, image, disk->size);
-    assert_int_equal(qcow2_checker_run(image, disk->size, &r), 0);
-    if (r.corruptions || r.leaks || r.copied) {
-        fail_msg("%" PRIu64 " leaks, %" PRIu64 " flags, %" PRIu64
-                 " corruptions: %s", r.leaks, r.copied, r.corruptions,
-                 r.first);
-    }
+    q_expect_sound(disk);
     fake_disk_free(disk);
 }
 
@@ -60,27 +48,6 @@ static void expect_entry(BlockBackend *blk, unsigned n, bool host,
         (!host && e.desc)) {
         fail_msg("cluster %u: %016" PRIx64 " %016" PRIx64, n, e.desc,
                  e.bitmap);
-    }
-}
-
-static void put(BlockBackend *blk, uint64_t offset, uint64_t bytes, int c)
-{
-    g_autofree uint8_t *buf = g_malloc(bytes);
-
-    memset(buf, c, bytes);
-    assert_int_equal(blk_pwrite(blk, offset, bytes, buf), 0);
-}
-
-static void expect(BlockBackend *blk, uint64_t offset, uint64_t bytes, int c)
-{
-    g_autofree uint8_t *buf = g_malloc(bytes);
-
-    assert_int_equal(blk_pread(blk, offset, bytes, buf), 0);
-    for (uint64_t i = 0; i < bytes; i++) {
-        if (buf[i] != c) {
-            fail_msg("byte %" PRIu64 " is %#x, not %#x", offset + i, buf[i],
-                     c);
-        }
     }
 }
 

@@ -3,9 +3,7 @@
  * How much of the file a guest write touches: copy-on-write in one request,
  * nothing written where zeroes are already, pieces of a request side by side.
  */
-#include "qcow2_fixture.h"
-
-#include "tests/support/qcow2_checker.h"
+#include "image_fixture.h"
 
 #define CS 65536ull
 
@@ -21,41 +19,10 @@ static BlockBackend *make(const char *create)
 
 static void finish(BlockBackend *blk)
 {
-    g_autofree uint8_t *image = NULL;
-    Qcow2CheckResult r;
-
     assert_int_equal(q_state(blk)->in_flight.length, 0);
     q_close(blk);
-    image = g_malloc(disk->size);
-    fake_disk_peek(disk, 0, image, disk->size);
-    assert_int_equal(qcow2_checker_run(image, disk->size, &r), 0);
-    if (r.corruptions || r.leaks || r.copied) {
-        fail_msg("%" PRIu64 " leaks, %" PRIu64 " flags, %" PRIu64
-                 " corruptions: %s", r.leaks, r.copied, r.corruptions,
-                 r.first);
-    }
+    q_expect_sound(disk);
     fake_disk_free(disk);
-}
-
-static void put(BlockBackend *blk, uint64_t offset, uint64_t bytes, int c)
-{
-    g_autofree uint8_t *buf = g_malloc(bytes);
-
-    memset(buf, c, bytes);
-    assert_int_equal(blk_pwrite(blk, offset, bytes, buf), 0);
-}
-
-static void expect(BlockBackend *blk, uint64_t offset, uint64_t bytes, int c)
-{
-    g_autofree uint8_t *buf = g_malloc(bytes);
-
-    assert_int_equal(blk_pread(blk, offset, bytes, buf), 0);
-    for (uint64_t i = 0; i < bytes; i++) {
-        if (buf[i] != c) {
-            fail_msg("byte %" PRIu64 " is %#x, not %#x", offset + i, buf[i],
-                     c);
-        }
-    }
 }
 
 /* Expect these requests, one write of @bytes (0: none) and @zeroes, since the
