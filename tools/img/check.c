@@ -150,7 +150,7 @@ int img_check(int argc, char **argv)
         { "repair", required_argument, NULL, 'r' },
         { "output", required_argument, NULL, IMG_OPT_OUTPUT },
         { "force-share", no_argument, NULL, 'U' },
-        { NULL },
+        { 0 },
     };
     Check p = { .src.flags = BDRV_O_CHECK };
     int c, bad = 0;

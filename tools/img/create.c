@@ -14,7 +14,7 @@ typedef struct Create {
 
 static int parse(int argc, char **argv, Create *p)
 {
-    static const struct option options[] = { IMG_COMMON_OPTIONS, { NULL } };
+    static const struct option options[] = { IMG_COMMON_OPTIONS, { 0 } };
     int c;
 
     while ((c = img_getopt(argc, argv, ":hF:b:f:o:qu", options)) != -1) {

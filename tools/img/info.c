@@ -266,7 +266,7 @@ int img_info(int argc, char **argv)
         { "output", required_argument, NULL, IMG_OPT_OUTPUT },
         { "backing-chain", no_argument, NULL, OPT_CHAIN },
         { "force-share", no_argument, NULL, 'U' },
-        { NULL },
+        { 0 },
     };
     g_autoptr(GPtrArray) nodes = g_ptr_array_new_with_free_func(node_free);
     ImgSource src = { .flags = BDRV_O_NO_BACKING };

@@ -64,7 +64,7 @@ int main(int argc, char **argv)
         { "help", no_argument, NULL, 'h' },
         { "version", no_argument, NULL, 'V' },
         { "trace", required_argument, NULL, 'T' },
-        { NULL },
+        { 0 },
     };
     int c, status;
 

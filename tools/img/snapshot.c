@@ -104,7 +104,7 @@ int img_snapshot(int argc, char **argv)
     static const struct option options[] = {
         IMG_COMMON_OPTIONS,
         { "force-share", no_argument, NULL, 'U' },
-        { NULL },
+        { 0 },
     };
     ImgSource src = { 0 };
     const char *name = NULL;
