@@ -155,7 +155,12 @@ static int coroutine_fn extent_entry(void *opaque)
             e.depth == a->max_depth) {
             break;
         }
+        /* Behind the end of a shorter backing file this node decides. */
+        if (a->offset >= bs->backing->bs->total_bytes) {
+            break;
+        }
         bs = bs->backing->bs;
+        e.bytes = MIN(e.bytes, bs->total_bytes - a->offset);
         e.depth++;
     }
     e.filename = data_filename(bs);

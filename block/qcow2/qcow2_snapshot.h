@@ -136,7 +136,8 @@ char *qcow2_snapshot_next_id(Qcow2State *s);
 /* One was appended; one is gone, or all are. */
 void qcow2_snapindex_added(Qcow2State *s);
 void qcow2_snapindex_reset(Qcow2State *s);
-/* Take the options snapshot.id and snapshot.name: the node shows that
+/* Take the options snapshot.id and snapshot.name, or snapshot (either): the
+ * node shows that
  * snapshot's disk, read-only. 0, -ENOENT, -EROFS, ... */
 int coroutine_fn qcow2_snapshot_open(Qcow2State *s, BdrvOptions *options,
                                      GError **errp);

@@ -112,22 +112,20 @@ char *qcow2_snapshot_next_id(Qcow2State *s)
 
 /* ---- opening one ---- */
 
-static int coroutine_fn show_snapshot(Qcow2State *s, const char *id,
-                                      const char *name, GError **errp)
+static int coroutine_fn show_snapshot(Qcow2State *s, int i, const char *name,
+                                      GError **errp)
 {
     const Qcow2Snapshot *sn;
     uint64_t disk_size;
     Qcow2Table l1;
-    int i, ret;
+    int ret;
 
     if (!s->bs->read_only) {
         return set_error(errp, -EROFS, "a snapshot can only be opened "
                          "read-only");
     }
-    i = qcow2_snapshot_find_both(s, id, name);
     if (i < 0) {
-        return set_error(errp, -ENOENT, "there is no snapshot '%s'",
-                         name ? name : id);
+        return set_error(errp, -ENOENT, "there is no snapshot '%s'", name);
     }
     sn = g_ptr_array_index(s->snapshots, i);
     disk_size = qcow2_snapshot_disk_size(sn, s->hdr.size);
@@ -151,6 +149,11 @@ int coroutine_fn qcow2_snapshot_open(Qcow2State *s, BdrvOptions *options,
 {
     g_autofree char *id = bdrv_options_take(options, "snapshot.id");
     g_autofree char *name = bdrv_options_take(options, "snapshot.name");
+    g_autofree char *any = bdrv_options_take(options, "snapshot");
 
-    return id || name ? show_snapshot(s, id, name, errp) : 0;
+    if (any) {
+        return show_snapshot(s, qcow2_snapshot_find(s, any), any, errp);
+    }
+    return id || name ? show_snapshot(s, qcow2_snapshot_find_both(s, id, name),
+                                      name ? name : id, errp) : 0;
 }

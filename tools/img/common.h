@@ -98,7 +98,8 @@ void img_print_json_object(JsonObject *o);
 void img_progress_start(bool enabled);
 /* BdrvProgressFunc. */
 void img_progress(uint64_t done, uint64_t total, void *opaque);
-void img_progress_end(void);
+/* @done: all of it, which shows as 100%. */
+void img_progress_end(bool done);
 
 /* --- optlist.c: the options that images are created with --- */
 
@@ -118,6 +119,9 @@ char *img_describe_create(const char *format, const BdrvOptions *o);
 
 /* --- snapshot.c --- */
 
+/* -l: "snapshot.id=..,snapshot.name=..", an id or a name, as options of an
+ * image. NULL after a message. */
+BdrvOptions *img_snapshot_options(const char *text);
 /* The table of info and snapshot -l; nothing for an empty list. */
 void img_print_snapshots(const GPtrArray *list);
 

@@ -12,9 +12,16 @@ static const struct {
     const char *name;
     ImgCommandFunc *run;
 } commands[] = {
+    { "amend", img_amend },
+    { "bitmap", img_bitmap },
     { "check", img_check },
+    { "commit", img_commit },
+    { "compare", img_compare },
     { "create", img_create },
     { "info", img_info },
+    { "map", img_map },
+    { "measure", img_measure },
+    { "resize", img_resize },
     { "snapshot", img_snapshot },
 };
 

@@ -71,10 +71,12 @@ void img_progress(uint64_t done, uint64_t total, void *opaque)
     }
 }
 
-void img_progress_end(void)
+void img_progress_end(bool done)
 {
-    if (enabled) {
+    if (enabled && done) {
         show(stdout, 100, false);
+    }
+    if (enabled) {
         fputc('\n', stdout);
         fflush(stdout);
     }

@@ -2,6 +2,25 @@
 /* firn-img snapshot, and the table of snapshots. */
 #include "tools/img/common.h"
 
+BdrvOptions *img_snapshot_options(const char *text)
+{
+    BdrvOptions *o = NULL;
+    GError *err = NULL;
+    int ret;
+
+    if (!g_str_has_prefix(text, "snapshot.")) {
+        o = bdrv_options_new();
+        bdrv_options_set(o, "snapshot", text);
+        return o;
+    }
+    ret = bdrv_options_parse(&o, text, &err);
+    if (ret < 0) {
+        img_fail(&err, ret);
+        return NULL;
+    }
+    return o;
+}
+
 void img_print_snapshots(const GPtrArray *list)
 {
     if (!list->len) {
