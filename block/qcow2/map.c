@@ -278,3 +278,16 @@ int coroutine_fn qcow2_ensure_l2(Qcow2State *s, uint64_t guest_offset)
     }
     return 0;
 }
+
+int coroutine_fn qcow2_own_slice(Qcow2State *s, uint64_t guest_offset,
+                                 Qcow2CacheEntry **ret, unsigned *ret_index)
+{
+    int err = qcow2_ensure_l2(s, guest_offset);
+
+    if (err < 0) {
+        return err;
+    }
+    err = qcow2_get_slice(s, &s->l1, guest_offset, ret, ret_index);
+    assert(err < 0 || *ret); /* the table is there */
+    return err;
+}

@@ -115,6 +115,10 @@ int coroutine_fn qcow2_get_slice(Qcow2State *s, const Qcow2Table *l1,
 /* Make sure that the L2 table for @guest_offset exists and is ours alone. */
 int coroutine_fn qcow2_ensure_l2(Qcow2State *s, uint64_t guest_offset)
     REQUIRES(s->lock) DROPS(s->lock);
+/* Pin the slice that has @guest_offset, in a table that is ours alone. */
+int coroutine_fn qcow2_own_slice(Qcow2State *s, uint64_t guest_offset,
+                                 Qcow2CacheEntry **ret, unsigned *ret_index)
+    REQUIRES(s->lock) DROPS(s->lock);
 /* Grow the active L1 table to at least @min_size entries. */
 int coroutine_fn qcow2_grow_l1(Qcow2State *s, uint64_t min_size)
     REQUIRES(s->lock) DROPS(s->lock);

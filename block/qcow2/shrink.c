@@ -35,13 +35,10 @@ static int coroutine_fn drop_slice(Qcow2State *s, uint64_t guest_offset,
     if (!any) {
         return 0;
     }
-    ret = qcow2_ensure_l2(s, guest_offset);
-    ret = ret < 0 ? ret : qcow2_get_slice(s, &s->l1, guest_offset, &e,
-                                          &index);
+    ret = qcow2_own_slice(s, guest_offset, &e, &index);
     if (ret < 0) {
         return ret;
     }
-    assert(e);
     for (uint64_t i = 0; i < n; i++) {
         Qcow2Entry old = qcow2_entry_get(s, e->data, index + i);
 

@@ -186,12 +186,10 @@ static int coroutine_fn zero_entries(Qcow2State *s, const ZeroPiece *p)
     if (ret < 0 || !change) {
         return ret;
     }
-    ret = qcow2_ensure_l2(s, p->start);
-    ret = ret < 0 ? ret : qcow2_get_slice(s, &s->l1, p->start, &e, &index);
+    ret = qcow2_own_slice(s, p->start, &e, &index);
     if (ret < 0) {
         return ret;
     }
-    assert(e);
     for (uint64_t i = 0; i < n; i++) {
         Qcow2Entry old = qcow2_entry_get(s, e->data, index + i);
         Qcow2Entry new = zeroed(s, old, piece_mask(s, p, i), p->mode);
