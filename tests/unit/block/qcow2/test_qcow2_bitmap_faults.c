@@ -43,17 +43,23 @@ static void make_base(const char *path, const Config *c)
     fake_disk_free(d);
 }
 
+/* Opening may fail; returns what it was. */
+static int open_image(BlockBackend **ret)
+{
+    BdrvOptions *o = bdrv_options_new();
+
+    bdrv_options_set(o, "driver", "qcow2");
+    return blk_open(test_ctx, "fake:b", o, RW, ret, NULL);
+}
+
 /* A session that changes all there is. Stops at the first failure; returns
  * what it was. */
 static int session(void)
 {
     uint8_t buf[3000] = { 7 };
-    BdrvOptions *o = bdrv_options_new();
     BlockBackend *blk;
-    int ret, ret2;
+    int ret = open_image(&blk), ret2;
 
-    bdrv_options_set(o, "driver", "qcow2");
-    ret = blk_open(test_ctx, "fake:b", o, RW, &blk, NULL);
     if (ret < 0) {
         return ret;
     }
@@ -216,12 +222,9 @@ static int short_session(bool first)
 {
     static const char *const names[] = { "old", "off", "gone" };
     uint8_t buf[512] = { 7 };
-    BdrvOptions *o = bdrv_options_new();
     BlockBackend *blk;
-    int ret, ret2;
+    int ret = open_image(&blk), ret2;
 
-    bdrv_options_set(o, "driver", "qcow2");
-    ret = blk_open(test_ctx, "fake:b", o, RW, &blk, NULL);
     if (ret < 0) {
         return ret;
     }
