@@ -78,7 +78,8 @@ enum {
     BDRV_BLOCK_DATA         = 1 << 0, /* reads go to data somewhere */
     BDRV_BLOCK_ZERO         = 1 << 1, /* reads as zeroes */
     BDRV_BLOCK_ALLOCATED    = 1 << 2, /* this layer, not backing, decides */
-    BDRV_BLOCK_OFFSET_VALID = 1 << 3, /* *ret_map is an offset in bs->file */
+    BDRV_BLOCK_OFFSET_VALID = 1 << 3, /* *ret_map is an offset in bs->file, or
+                                         * in an external data file */
 };
 
 /* No node is longer and no request ends later. */
@@ -104,9 +105,8 @@ int bdrv_parse_cache_mode(const char *mode, unsigned *flags);
  * all; what is in @options wins. @options (NULL: none) is consumed, also on
  * failure. Generic options of every node: driver, read-only, force-share,
  * cache.direct, cache.no-flush, discard=ignore|unmap, allow-data-file; the rest
- * belongs to
- * drivers, "file." and "backing." prefix those of children. The format is
- * probed when no driver is named.
+ * belongs to drivers, "file.", "backing." and "data-file." prefix those of
+ * children. The format is probed when no driver is named.
  *
  * Returns 0 with *@ret set; -ENOENT, -EACCES, -EAGAIN (locked), -EINVAL (an
  * option or the image is bad), -ENOTSUP (unknown driver, unsupported image),
