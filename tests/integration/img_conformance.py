@@ -157,7 +157,9 @@ def merged(extents):
     """The map without host offsets, which are free to differ."""
     out = []
     for e in extents:
-        kind = (e['depth'], e['present'], e['zero'], e['data'])
+        # A hole of the file inside a cluster with data comes and goes.
+        zero = e['zero'] and not e['data']
+        kind = (e['depth'], e['present'], zero, e['data'])
         if out and out[-1][2] == kind:
             out[-1][1] += e['length']
         else:

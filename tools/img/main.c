@@ -13,14 +13,18 @@ static const struct {
     ImgCommandFunc *run;
 } commands[] = {
     { "amend", img_amend },
+    { "bench", img_bench },
     { "bitmap", img_bitmap },
     { "check", img_check },
     { "commit", img_commit },
     { "compare", img_compare },
+    { "convert", img_convert },
     { "create", img_create },
+    { "dd", img_dd },
     { "info", img_info },
     { "map", img_map },
     { "measure", img_measure },
+    { "rebase", img_rebase },
     { "resize", img_resize },
     { "snapshot", img_snapshot },
 };

@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Convert: a walker follows the allocation of the sources and starts a task
+ * for each chunk; a task reads, looks for zeroes and writes.
+ *
+ * Data is cut at multiples of the chunk, which is a multiple of the target's
+ * cluster size: a compressed cluster is written by one task, and none is
+ * filled by copy-on-write. Tasks are numbered; unless any_order is set, one
+ * starts to write only after its predecessor has, so that the target's
+ * clusters come in the order of the disk while writes still overlap. Memory is
+ * bounded by workers times the chunk.
+ */
+#include "block/convert.h"
+
+#include "block/block_int.h"
+#include "util/aio-task.h"
+#include "util/zero.h"
+
+#define DEFAULT_WORKERS 8
+#define CHUNK           ((uint64_t)2 * 1024 * 1024)
+#define ZERO_CHUNK      ((uint64_t)1024 * 1024 * 1024)
+
+typedef struct Convert {
+    const BlkConvertOptions *o;
+    AioTaskPool *pool;
+    uint64_t total;         /* bytes of all sources */
+    uint64_t done;
+    uint64_t next_task;     /* number of the next task to be started */
+    uint64_t next_write;    /* number of the task that may start to write */
+    CoQueue order;          /* until next_write moves */
+    uint64_t failed_at;     /* offset of the first error */
+    const char *failed_what;
+} Convert;
+
+typedef enum Kind { KIND_DATA, KIND_ZERO, KIND_SKIP } Kind;
+
+typedef struct Task {
+    Convert *c;
+    uint64_t number;
+    uint64_t offset;        /* in the target */
+    uint64_t bytes;
+    Kind kind;
+} Task;
+
+static void progress(Convert *c, uint64_t bytes)
+{
+    c->done += bytes;
+    if (c->o->progress) {
+        c->o->progress(c->done, c->total, c->o->opaque);
+    }
+}
+
+static int failed(Convert *c, const char *what, uint64_t offset, int err)
+{
+    if (!c->failed_what) {
+        c->failed_what = what;
+        c->failed_at = offset;
+    }
+    return err;
+}
+
+/* The source that has @offset; *@ret_start: where it begins. */
+static BlockBackend *source_at(const Convert *c, uint64_t offset,
+                               uint64_t *ret_start)
+{
+    uint64_t start = 0;
+
+    for (unsigned i = 0;; i++) {
+        BlockBackend *blk = c->o->sources[i];
+        uint64_t bytes = blk_bs(blk)->total_bytes;
+
+        if (offset - start < bytes) {
+            *ret_start = start;
+            return blk;
+        }
+        start += bytes;
+    }
+}
+
+/* ---- reading ---- */
+
+static int coroutine_fn read_source(BlockBackend *blk, uint64_t offset,
+                                    uint64_t bytes, uint8_t *buf)
+{
+    QEMUIOVector qiov;
+
+    qemu_iovec_init_buf(&qiov, buf, bytes);
+    return blk_co_preadv(blk, offset, bytes, &qiov, 0);
+}
+
+/* Sector by sector, zeroes for those that cannot be read. */
+static int coroutine_fn salvage(Convert *c, BlockBackend *blk,
+                                uint64_t offset, uint64_t bytes, uint8_t *buf)
+{
+    for (uint64_t at = 0; at < bytes; at += 512) {
+        uint64_t n = MIN(512, bytes - at);
+        int ret = read_source(blk, offset + at, n, buf + at);
+
+        if (ret < 0) {
+            memset(buf + at, 0, n);
+            if (c->o->unreadable) {
+                c->o->unreadable(offset + at, n, ret, c->o->opaque);
+            }
+        }
+    }
+    return 0;
+}
+
+/* A chunk may have parts of several sources. */
+static int coroutine_fn read_chunk(Convert *c, uint64_t offset,
+                                   uint64_t bytes, uint8_t *buf)
+{
+    while (bytes) {
+        uint64_t start, n;
+        BlockBackend *blk = source_at(c, offset, &start);
+        int ret;
+
+        n = MIN(bytes, start + blk_bs(blk)->total_bytes - offset);
+        ret = read_source(blk, offset - start, n, buf);
+        if (ret < 0 && c->o->salvage) {
+            ret = salvage(c, blk, offset - start, n, buf);
+        }
+        if (ret < 0) {
+            return failed(c, "read", offset, ret);
+        }
+        offset += n;
+        buf += n;
+        bytes -= n;
+    }
+    return 0;
+}
+
+/* ---- writing ---- */
+
+static int coroutine_fn write_zeroes(Convert *c, uint64_t offset,
+                                     uint64_t bytes)
+{
+    int ret;
+
+    if (c->o->target_is_zero) {
+        return 0;
+    }
+    ret = blk_co_pwrite_zeroes(c->o->target, offset, bytes,
+                               BDRV_REQ_MAY_UNMAP);
+    return ret < 0 ? failed(c, "write zeroes", offset, ret) : 0;
+}
+
+static int coroutine_fn write_data(Convert *c, uint64_t offset,
+                                   uint64_t bytes, uint8_t *buf)
+{
+    unsigned flags = c->o->compressed ? BDRV_REQ_WRITE_COMPRESSED : 0;
+    QEMUIOVector qiov;
+    int ret;
+
+    qemu_iovec_init_buf(&qiov, buf, bytes);
+    ret = blk_co_pwritev(c->o->target, offset, bytes, &qiov, flags);
+    return ret < 0 ? failed(c, "write", offset, ret) : 0;
+}
+
+/* Bytes from the start of @buf that are all zeroes, or all of blocks that are
+ * not. */
+static uint64_t same_kind(const Convert *c, uint64_t offset, uint64_t bytes,
+                          const uint8_t *buf, uint64_t block, bool *ret_zero)
+{
+    uint64_t n = 0;
+
+    while (n < bytes) {
+        uint64_t len = MIN(block - (offset + n) % block, bytes - n);
+        bool zero = buffer_is_zero(buf + n, len);
+
+        if (n && zero != *ret_zero) {
+            break;
+        }
+        *ret_zero = zero;
+        n += len;
+    }
+    return n;
+}
+
+static int coroutine_fn write_sparse(Convert *c, uint64_t offset,
+                                     uint64_t bytes, uint8_t *buf,
+                                     uint64_t block)
+{
+    int ret = 0;
+
+    while (bytes && ret == 0) {
+        bool zero = false;
+        uint64_t n = same_kind(c, offset, bytes, buf, block, &zero);
+
+        ret = zero ? write_zeroes(c, offset, n)
+                   : write_data(c, offset, n, buf);
+        offset += n;
+        buf += n;
+        bytes -= n;
+    }
+    return ret;
+}
+
+static uint64_t coroutine_fn target_cluster(const Convert *c)
+{
+    BdrvInfo info = { 0 };
+
+    (void)bdrv_co_get_info(blk_bs(c->o->target), &info);
+    return info.cluster_size ? info.cluster_size : 65536;
+}
+
+static int coroutine_fn write_chunk(Convert *c, const Task *t, uint8_t *buf)
+{
+    uint64_t block = c->o->sparse_bytes;
+
+    if (c->o->compressed && block) {
+        block = target_cluster(c);
+    }
+    return block ? write_sparse(c, t->offset, t->bytes, buf, block)
+                 : write_data(c, t->offset, t->bytes, buf);
+}
+
+/* ---- tasks ---- */
+
+static void coroutine_fn wait_turn(Convert *c, const Task *t)
+{
+    while (!c->o->any_order && c->next_write < t->number) {
+        co_queue_wait(&c->order, NULL);
+    }
+    c->next_write = MAX(c->next_write, t->number + 1);
+    co_queue_restart_all(&c->order);
+}
+
+static int coroutine_fn copy(Convert *c, const Task *t)
+{
+    uint8_t *buf = blk_try_memalign(t->bytes);
+    int ret = buf ? read_chunk(c, t->offset, t->bytes, buf)
+                  : failed(c, "get memory", t->offset, -ENOMEM);
+
+    wait_turn(c, t); /* on failure, too: others wait behind it */
+    ret = ret < 0 ? ret : write_chunk(c, t, buf);
+    free(buf);
+    return ret;
+}
+
+static int coroutine_fn run_task(void *opaque)
+{
+    Task *t = opaque;
+    Convert *c = t->c;
+    int ret;
+
+    if (t->kind == KIND_DATA) {
+        ret = copy(c, t);
+    } else {
+        wait_turn(c, t);
+        ret = write_zeroes(c, t->offset, t->bytes);
+    }
+    if (ret == 0) {
+        progress(c, t->bytes);
+    }
+    g_free(t);
+    return ret;
+}
+
+static int coroutine_fn start_task(Convert *c, uint64_t offset,
+                                   uint64_t bytes, Kind kind)
+{
+    Task *t = g_new(Task, 1);
+    int ret;
+
+    *t = (Task) { c, c->next_task, offset, bytes, kind };
+    ret = aio_task_pool_start_unless_failed(c->pool, run_task, t);
+    if (ret < 0) {
+        g_free(t);
+        return ret;
+    }
+    c->next_task++;
+    return 0;
+}
+
+/* ---- the walk ---- */
+
+static Kind kind_of(const Convert *c, int status, uint64_t offset)
+{
+    if (c->o->top_only && !(status & BDRV_BLOCK_ALLOCATED)) {
+        return offset < c->o->backing_bytes ? KIND_SKIP : KIND_ZERO;
+    }
+    if (!(status & BDRV_BLOCK_ZERO) || !c->o->sparse_bytes) {
+        return KIND_DATA;
+    }
+    return c->o->target_is_zero ? KIND_SKIP : KIND_ZERO;
+}
+
+/* What is at @offset, for *@ret_bytes. */
+static int coroutine_fn look(Convert *c, uint64_t offset, Kind *ret_kind,
+                             uint64_t *ret_bytes)
+{
+    uint64_t start, bytes;
+    BlockBackend *blk = source_at(c, offset, &start);
+    BlockDriverState *bs = blk_bs(blk);
+    int ret;
+
+    bytes = bs->total_bytes - (offset - start);
+    if (c->o->top_only && offset < c->o->backing_bytes) {
+        bytes = MIN(bytes, c->o->backing_bytes - offset);
+    }
+    if (c->o->top_only) {
+        ret = bdrv_co_block_status(bs, offset - start, bytes, &bytes, NULL);
+    } else {
+        ret = bdrv_co_block_status_above(bs, offset - start, bytes, &bytes,
+                                         NULL);
+    }
+    if (ret < 0 && c->o->salvage) {
+        ret = BDRV_BLOCK_DATA;
+        bytes = MIN(bytes, CHUNK);
+    }
+    if (ret < 0) {
+        return failed(c, "get the allocation", offset, ret);
+    }
+    *ret_kind = kind_of(c, ret, offset);
+    *ret_bytes = bytes;
+    return 0;
+}
+
+/* Compressed clusters are written whole, whatever a part of them is. */
+static uint64_t widen(const Convert *c, uint64_t offset, uint64_t bytes,
+                      uint64_t cluster, Kind *kind)
+{
+    uint64_t end = offset + bytes;
+
+    if (end == c->total) {
+        return bytes;
+    }
+    if (*kind == KIND_DATA || ROUND_DOWN(end, cluster) == offset ||
+        end < offset + cluster) {
+        *kind = KIND_DATA;
+        return MIN(ROUND_UP(end, cluster), c->total) - offset;
+    }
+    return ROUND_DOWN(end, cluster) - offset;
+}
+
+static int coroutine_fn walk(Convert *c)
+{
+    uint64_t offset = 0, cluster = c->o->compressed ? target_cluster(c) : 1;
+    int ret = 0;
+
+    while (offset < c->total && ret == 0) {
+        uint64_t bytes = 0, max;
+        Kind kind = KIND_SKIP;
+
+        ret = look(c, offset, &kind, &bytes);
+        if (ret < 0) {
+            break;
+        }
+        bytes = widen(c, offset, bytes, cluster, &kind);
+        max = kind == KIND_DATA ? CHUNK : ZERO_CHUNK;
+        bytes = kind == KIND_SKIP ? bytes : MIN(bytes, max - offset % max);
+        if (kind == KIND_SKIP) {
+            progress(c, bytes);
+        } else {
+            ret = start_task(c, offset, bytes, kind);
+        }
+        offset += bytes;
+    }
+    aio_task_pool_wait_all(c->pool);
+    return ret < 0 ? ret : aio_task_pool_status(c->pool);
+}
+
+typedef struct ConvertArgs {
+    const BlkConvertOptions *o;
+    GError **errp;
+} ConvertArgs;
+
+static int coroutine_fn convert_entry(void *opaque)
+{
+    const ConvertArgs *a = opaque;
+    Convert c = { .o = a->o };
+    BlockDriverState *target = blk_bs(a->o->target);
+    int ret;
+
+    for (unsigned i = 0; i < a->o->nb_sources; i++) {
+        c.total += blk_bs(a->o->sources[i])->total_bytes;
+    }
+    if (c.total > target->total_bytes) {
+        return set_error(a->errp, -EFBIG, "%s has %" G_GUINT64_FORMAT
+                         " bytes, the sources have %" G_GUINT64_FORMAT,
+                         target->filename, target->total_bytes, c.total);
+    }
+    co_queue_init(&c.order);
+    c.pool = aio_task_pool_new(a->o->workers ? MIN(a->o->workers,
+                                                   BLK_CONVERT_MAX_WORKERS)
+                                             : DEFAULT_WORKERS);
+    ret = walk(&c);
+    aio_task_pool_free(c.pool);
+    if (ret == 0) {
+        ret = blk_co_flush(a->o->target);
+        ret = ret < 0 ? failed(&c, "flush", c.total, ret) : 0;
+    }
+    return ret < 0 ? set_error(a->errp, ret, "cannot %s at offset %"
+                               G_GUINT64_FORMAT " for '%s': %s",
+                               c.failed_what ? c.failed_what : "copy",
+                               c.failed_at, target->filename,
+                               g_strerror(-ret)) : 0;
+}
+
+int no_coroutine_fn blk_convert(const BlkConvertOptions *o, GError **errp)
+{
+    ConvertArgs a = { o, errp };
+
+    return aio_run_blocking(o->target->ctx, convert_entry, &a);
+}
