@@ -278,7 +278,8 @@ static int coroutine_fn start_task(Convert *c, uint64_t offset,
 static Kind kind_of(const Convert *c, int status, uint64_t offset)
 {
     if (c->o->top_only && !(status & BDRV_BLOCK_ALLOCATED)) {
-        return offset < c->o->backing_bytes ? KIND_SKIP : KIND_ZERO;
+        return offset < c->o->backing_bytes || c->o->fresh ? KIND_SKIP
+                                                           : KIND_ZERO;
     }
     if (!(status & BDRV_BLOCK_ZERO) || !c->o->sparse_bytes) {
         return KIND_DATA;

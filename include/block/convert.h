@@ -23,6 +23,7 @@ typedef struct BlkConvertOptions {
     bool top_only;              /* one source: leave out what its backing file
                                    has, the target has the same one */
     uint64_t backing_bytes;     /* top_only: length of the target's */
+    bool fresh;                 /* top_only: the target holds nothing itself */
     bool any_order;             /* writes need not start in order */
     bool salvage;               /* what cannot be read becomes zeroes */
     void (*unreadable)(uint64_t offset, uint64_t bytes, int err,

@@ -56,7 +56,7 @@ int img_amend(int argc, char **argv)
     static const struct option options[] = {
         IMG_COMMON_OPTIONS,
         { "force", no_argument, NULL, OPT_FORCE },
-        { NULL },
+        { 0 },
     };
     g_autoptr(GPtrArray) texts = g_ptr_array_new();
     Amend p = { .texts = texts, .src.flags = BDRV_O_RDWR };

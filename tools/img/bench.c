@@ -181,7 +181,7 @@ int img_bench(int argc, char **argv)
         { "pattern", required_argument, NULL, OPT_PATTERN },
         { "no-drain", no_argument, NULL, OPT_NO_DRAIN },
         { "force-share", no_argument, NULL, 'U' },
-        { NULL },
+        { 0 },
     };
     Bench b = { .count = 75000, .depth = 64, .bytes = 4096 };
     int c, bad = 0;

@@ -121,7 +121,7 @@ int img_bitmap(int argc, char **argv)
         { "source-file", required_argument, NULL, 'b' },
         { "source-format", required_argument, NULL, 'F' },
         { "granularity", required_argument, NULL, 'g' },
-        { NULL },
+        { 0 },
     };
     g_autoptr(GArray) actions = g_array_new(FALSE, FALSE, sizeof(Action));
     Bitmap p = { .src.flags = BDRV_O_RDWR, .actions = actions };

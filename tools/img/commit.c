@@ -118,7 +118,7 @@ static int run(const Commit *p)
 
 int img_commit(int argc, char **argv)
 {
-    static const struct option options[] = { IMG_COMMON_OPTIONS, { NULL } };
+    static const struct option options[] = { IMG_COMMON_OPTIONS, { 0 } };
     Commit p = { .src.flags = BDRV_O_RDWR | BDRV_O_BACKING_RDWR |
                               BDRV_O_UNMAP };
     uint64_t rate;

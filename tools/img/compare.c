@@ -210,7 +210,7 @@ int img_compare(int argc, char **argv)
     static const struct option options[] = {
         IMG_COMMON_OPTIONS,
         { "force-share", no_argument, NULL, 'U' },
-        { NULL },
+        { 0 },
     };
     Compare p = { 0 };
     unsigned flags = 0;

@@ -166,6 +166,7 @@ static int open_target(ConvertCmd *p)
         (!p->no_create && create_target(p, total))) {
         return 1;
     }
+    p->o.fresh = !p->no_create;
     if (!p->no_create && !p->backing) {
         p->o.target_is_zero = true;
     }
@@ -302,7 +303,7 @@ static int parse(int argc, char **argv, ConvertCmd *p, bool *zero)
         { "target-is-zero", no_argument, NULL, OPT_ZERO },
         { "bitmaps", no_argument, NULL, OPT_BITMAPS },
         { "force-share", no_argument, NULL, 'U' },
-        { NULL },
+        { 0 },
     };
     int c, bad = 0;
 

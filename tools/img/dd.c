@@ -118,7 +118,7 @@ int img_dd(int argc, char **argv)
     static const struct option options[] = {
         IMG_COMMON_OPTIONS,
         { "force-share", no_argument, NULL, 'U' },
-        { NULL },
+        { 0 },
     };
     Dd p = { .format = "raw", .bs = 512, .count = UINT64_MAX };
     BlockBackend *in;

@@ -151,7 +151,7 @@ int img_map(int argc, char **argv)
         { "force-share", no_argument, NULL, 'U' },
         { "start-offset", required_argument, NULL, 's' },
         { "max-length", required_argument, NULL, 'l' },
-        { NULL },
+        { 0 },
     };
     ImgSource src = { 0 };
     uint64_t start = 0, max = UINT64_MAX;

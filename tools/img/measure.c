@@ -99,7 +99,7 @@ int img_measure(int argc, char **argv)
         { "output", required_argument, NULL, IMG_OPT_OUTPUT },
         { "size", required_argument, NULL, OPT_SIZE },
         { "force-share", no_argument, NULL, 'U' },
-        { NULL },
+        { 0 },
     };
     g_autoptr(GPtrArray) texts = g_ptr_array_new();
     Measure p = { .target = "raw", .texts = texts };

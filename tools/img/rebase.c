@@ -7,6 +7,8 @@
  */
 #include "tools/img/common.h"
 
+#include "util/zero.h"
+
 #define CHUNK ((uint64_t)2 * 1024 * 1024)
 
 typedef struct Rebase {
@@ -38,6 +40,15 @@ static int read_padded(BlockBackend *blk, uint64_t offset, uint64_t bytes,
     return n ? blk_pread(blk, offset, n, buf) : 0;
 }
 
+static int write_run(const Rebase *p, uint64_t offset, uint64_t bytes,
+                     const uint8_t *buf)
+{
+    if (buffer_is_zero(buf, bytes)) {
+        return blk_pwrite_zeroes(p->blk, offset, bytes, 0);
+    }
+    return blk_pwrite(p->blk, offset, bytes, buf);
+}
+
 /* Write those runs of sectors that differ. */
 static int copy_differences(const Rebase *p, uint64_t offset, uint64_t bytes)
 {
@@ -54,8 +65,8 @@ static int copy_differences(const Rebase *p, uint64_t offset, uint64_t bytes)
         } else if (at == bytes ||
                    !memcmp(p->old_buf + at, p->new_buf + at,
                            MIN(512, bytes - at))) {
-            ret = blk_pwrite(p->blk, offset + start, at - start,
-                             p->old_buf + start);
+            ret = write_run(p, offset + start, at - start,
+                            p->old_buf + start);
             start = at;
         }
     }
@@ -187,7 +198,7 @@ int img_rebase(int argc, char **argv)
     static const struct option options[] = {
         IMG_COMMON_OPTIONS,
         { "force-share", no_argument, NULL, 'U' },
-        { NULL },
+        { 0 },
     };
     Rebase p = { .src.flags = BDRV_O_RDWR };
     bool quiet = false;

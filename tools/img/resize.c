@@ -69,7 +69,7 @@ int img_resize(int argc, char **argv)
         IMG_COMMON_OPTIONS,
         { "preallocation", required_argument, NULL, OPT_PREALLOC },
         { "shrink", no_argument, NULL, OPT_SHRINK },
-        { NULL },
+        { 0 },
     };
     Resize p = { .src.flags = BDRV_O_RDWR };
     const char *size = argc > 1 ? argv[--argc] : NULL;
