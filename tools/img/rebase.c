@@ -7,8 +7,6 @@
  */
 #include "tools/img/common.h"
 
-#include "util/zero.h"
-
 #define CHUNK ((uint64_t)2 * 1024 * 1024)
 
 typedef struct Rebase {
@@ -40,16 +38,11 @@ static int read_padded(BlockBackend *blk, uint64_t offset, uint64_t bytes,
     return n ? blk_pread(blk, offset, n, buf) : 0;
 }
 
-static int write_run(const Rebase *p, uint64_t offset, uint64_t bytes,
-                     const uint8_t *buf)
-{
-    if (buffer_is_zero(buf, bytes)) {
-        return blk_pwrite_zeroes(p->blk, offset, bytes, 0);
-    }
-    return blk_pwrite(p->blk, offset, bytes, buf);
-}
-
-/* Write those runs of sectors that differ. */
+/*
+ * Write those runs of sectors that differ. Zeroes are written as data: a zero
+ * write may be left out where the image reads as zeroes, which it will not any
+ * more with the new backing file.
+ */
 static int copy_differences(const Rebase *p, uint64_t offset, uint64_t bytes)
 {
     uint64_t start = 0, at = 0;
@@ -65,8 +58,8 @@ static int copy_differences(const Rebase *p, uint64_t offset, uint64_t bytes)
         } else if (at == bytes ||
                    !memcmp(p->old_buf + at, p->new_buf + at,
                            MIN(512, bytes - at))) {
-            ret = write_run(p, offset + start, at - start,
-                            p->old_buf + start);
+            ret = blk_pwrite(p->blk, offset + start, at - start,
+                             p->old_buf + start);
             start = at;
         }
     }
