@@ -2,6 +2,8 @@
 /* firn-img convert: which images; the copying is block/convert.c. */
 #include "tools/img/common.h"
 
+#include <sys/stat.h>
+
 #include "block/convert.h"
 #include "block/dirty-bitmap.h"
 
@@ -158,6 +160,19 @@ static int copy(ConvertCmd *p)
     return ret < 0;
 }
 
+/* A device keeps what was on it, and raw shows that. */
+static bool is_zero_when_new(const ImgSource *target)
+{
+    const char *path = target->filename;
+    struct stat st;
+
+    if (g_str_has_prefix(path, "file:")) {
+        path += strlen("file:");
+    }
+    return strcmp(target->format, "raw") ||
+           (stat(path, &st) == 0 && S_ISREG(st.st_mode));
+}
+
 static int open_target(ConvertCmd *p)
 {
     uint64_t total;
@@ -168,7 +183,7 @@ static int open_target(ConvertCmd *p)
     }
     p->o.fresh = !p->no_create;
     if (!p->no_create && !p->backing) {
-        p->o.target_is_zero = true;
+        p->o.target_is_zero = is_zero_when_new(&p->target);
     }
     p->o.target = img_open(&p->target);
     if (!p->o.target) {
