@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tools/nearest.h"
 #include "tools/tool-common.h"
 
 static const ToolCommand *const commands[] = {
@@ -29,28 +30,6 @@ static void print_usage(FILE *f)
           "Exit status: 0 success, 1 failure, 2 wrong usage.\n", f);
 }
 
-/* Single-character edits that turn @a into @b. */
-static unsigned edit_distance(const char *a, const char *b)
-{
-    unsigned row[32], above_left, above, i, j;
-    size_t la = strlen(a), lb = MIN(strlen(b), G_N_ELEMENTS(row) - 1);
-
-    for (j = 0; j <= lb; j++) {
-        row[j] = j;
-    }
-    for (i = 1; i <= la; i++) {
-        above_left = row[0];
-        row[0] = i;
-        for (j = 1; j <= lb; j++) {
-            above = row[j];
-            row[j] = MIN(MIN(row[j], row[j - 1]) + 1,
-                         above_left + (a[i - 1] != b[j - 1]));
-            above_left = above;
-        }
-    }
-    return row[lb];
-}
-
 static const ToolCommand *find_command(const char *name)
 {
     unsigned i;
@@ -65,16 +44,15 @@ static const ToolCommand *find_command(const char *name)
 
 static int unknown_command(const char *name)
 {
-    const char *nearest = NULL;
-    unsigned best = 4, i, distance;
+    const char *nearest;
+    Nearest n;
+    unsigned i;
 
-    for (i = 0; strlen(name) < 32 && i < G_N_ELEMENTS(commands); i++) {
-        distance = edit_distance(name, commands[i]->name);
-        if (distance < best) {
-            best = distance;
-            nearest = commands[i]->name;
-        }
+    nearest_init(&n, name);
+    for (i = 0; i < G_N_ELEMENTS(commands); i++) {
+        nearest_offer(&n, commands[i]->name);
     }
+    nearest = nearest_found(&n);
     if (nearest) {
         tool_error("there is no command '%s'; did you mean '%s'?", name,
                    nearest);
