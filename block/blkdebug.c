@@ -147,11 +147,21 @@ static int64_t coroutine_fn blkdebug_co_getlength(BlockDriverState *bs)
 
 /* --- Events --- */
 
+static BdrvDebugNotify *notify;
+
+void bdrv_debug_set_notify(BdrvDebugNotify *fn)
+{
+    notify = fn;
+}
+
 static void coroutine_fn suspend(BlkdebugState *s, const char *tag)
 {
     BlkdebugSuspended here = { g_strdup(tag), co_self() };
 
     s->suspended = g_list_append(s->suspended, &here);
+    if (notify) {
+        notify(tag, false);
+    }
     co_yield(); /* debug_resume() has taken us off the list */
     g_free(here.tag);
 }
@@ -264,9 +274,31 @@ static int blkdebug_debug_resume(BlockDriverState *bs, const char *tag)
 
     while ((r = find_suspended(s, tag)) != NULL) {
         s->suspended = g_list_remove(s->suspended, r);
+        if (notify) {
+            notify(tag, true);
+        }
         aio_co_wake(r->co);
         ret = 0;
     }
+    return ret;
+}
+
+static int blkdebug_debug_remove_breakpoint(BlockDriverState *bs,
+                                            const char *tag)
+{
+    BlkdebugState *s = bs->opaque;
+    int ret = -ENOENT;
+
+    for (guint i = s->rules->len; i-- > 0;) {
+        BlkdebugRule *rule = g_ptr_array_index(s->rules, i);
+
+        if (rule->action == BLKDEBUG_SUSPEND &&
+            strcmp(rule->tag, tag) == 0) {
+            g_ptr_array_remove_index(s->rules, i);
+            ret = 0;
+        }
+    }
+    (void)blkdebug_debug_resume(bs, tag);
     return ret;
 }
 
@@ -424,6 +456,7 @@ BlockDriver bdrv_blkdebug = {
     .debug_event = blkdebug_debug_event,
     .debug_breakpoint = blkdebug_debug_breakpoint,
     .debug_resume = blkdebug_debug_resume,
+    .debug_remove_breakpoint = blkdebug_debug_remove_breakpoint,
     .debug_is_suspended = blkdebug_debug_is_suspended,
 };
 
@@ -462,6 +495,12 @@ int bdrv_debug_resume(BlockDriverState *bs, const char *tag)
 {
     bs = find_debug_node(bs);
     return bs ? bs->drv->debug_resume(bs, tag) : -ENOTSUP;
+}
+
+int bdrv_debug_remove_breakpoint(BlockDriverState *bs, const char *tag)
+{
+    bs = find_debug_node(bs);
+    return bs ? bs->drv->debug_remove_breakpoint(bs, tag) : -ENOTSUP;
 }
 
 bool bdrv_debug_is_suspended(BlockDriverState *bs, const char *tag)

@@ -15,14 +15,19 @@ int coroutine_fn blk_co_open(const char *filename, BdrvOptions *options,
                              unsigned flags, BlockBackend **ret,
                              GError **errp)
 {
+    BdrvOptions *given = bdrv_options_copy(options);
     BdrvChild *root;
     BlockBackend *blk;
     int err = bdrv_co_open_root(filename, options, flags, &root, errp);
 
     if (err < 0) {
+        bdrv_options_free(given);
         return err;
     }
     blk = g_new0(BlockBackend, 1);
+    blk->filename = g_strdup(filename);
+    blk->options = given;
+    blk->open_flags = flags;
     blk->root = root;
     blk->ctx = root->bs->ctx;
     blk->writethrough = flags & BDRV_O_WRITETHROUGH;
@@ -51,6 +56,8 @@ int coroutine_fn blk_co_close(BlockBackend *blk)
     bdrv_drained_end(bs);
     bs->blk = NULL;
     ret = bdrv_co_close_child(blk->root);
+    bdrv_options_free(blk->options);
+    g_free(blk->filename);
     g_free(blk);
     return ret;
 }
@@ -294,6 +301,20 @@ int coroutine_fn blk_co_block_status(BlockBackend *blk, uint64_t offset,
     return ret;
 }
 
+int coroutine_fn blk_co_is_allocated(BlockBackend *blk, uint64_t offset,
+                                     uint64_t bytes, uint64_t *ret_bytes)
+{
+    int ret = check_bounds(blk, offset, bytes);
+
+    if (ret < 0) {
+        return ret;
+    }
+    blk_co_begin(blk, NULL);
+    ret = bdrv_co_block_status(blk->root->bs, offset, bytes, ret_bytes, NULL);
+    blk_end(blk);
+    return ret < 0 ? ret : (ret & BDRV_BLOCK_ALLOCATED) != 0;
+}
+
 /* --- Blocking forms of what is not a BlkRequest --- */
 
 typedef struct OpenArgs {
@@ -397,4 +418,19 @@ int no_coroutine_fn blk_block_status(BlockBackend *blk, uint64_t offset,
     StatusArgs a = { blk, offset, bytes, ret_bytes, ret_map };
 
     return aio_run_blocking(blk->ctx, status_entry, &a);
+}
+
+static int coroutine_fn allocated_entry(void *opaque)
+{
+    StatusArgs *a = opaque;
+
+    return blk_co_is_allocated(a->blk, a->offset, a->bytes, a->ret_bytes);
+}
+
+int no_coroutine_fn blk_is_allocated(BlockBackend *blk, uint64_t offset,
+                                     uint64_t bytes, uint64_t *ret_bytes)
+{
+    StatusArgs a = { blk, offset, bytes, ret_bytes, NULL };
+
+    return aio_run_blocking(blk->ctx, allocated_entry, &a);
 }

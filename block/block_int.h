@@ -250,6 +250,7 @@ struct BlockDriver {
     int (*debug_breakpoint)(BlockDriverState *bs, BlkdebugEvent event,
                             const char *tag);
     int (*debug_resume)(BlockDriverState *bs, const char *tag);
+    int (*debug_remove_breakpoint)(BlockDriverState *bs, const char *tag);
     bool (*debug_is_suspended)(BlockDriverState *bs, const char *tag);
 };
 
@@ -353,6 +354,9 @@ BlockDriverState *bdrv_root(BlockDriverState *bs);
 struct BlockBackend {
     BdrvChild *root;
     AioContext *ctx;
+    char *filename;       /* this, options and flags: as given to open, */
+    BdrvOptions *options; /* for blk_co_reopen() */
+    unsigned open_flags;
     bool writethrough;    /* every write is FUA */
     unsigned in_flight;   /* started, end not yet reported */
     unsigned nb_aio;      /* BlockAIOCBs whose callback has not begun */

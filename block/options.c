@@ -193,6 +193,21 @@ void bdrv_options_merge(BdrvOptions *dst, BdrvOptions *src)
     bdrv_options_free(src);
 }
 
+void bdrv_options_add_prefix(BdrvOptions *dst, const char *prefix,
+                             BdrvOptions *src)
+{
+    GHashTableIter iter;
+    void *key, *value;
+
+    g_hash_table_iter_init(&iter, src->values);
+    while (g_hash_table_iter_next(&iter, &key, &value)) {
+        g_autofree char *full = g_strconcat(prefix, (char *)key, NULL);
+
+        bdrv_options_set(dst, full, value);
+    }
+    bdrv_options_free(src);
+}
+
 unsigned bdrv_options_size(const BdrvOptions *o)
 {
     return g_hash_table_size(o->values);

@@ -8,8 +8,7 @@
 
 #include "vmstate_int.h"
 
-/* The node that carries vmstate for @bs: itself or a file below. */
-static BlockDriverState *vms_target(BlockDriverState *bs)
+BlockDriverState *bdrv_vmstate_node(BlockDriverState *bs)
 {
     while (bs && !bs->drv->co_save_vmstate) {
         if (PLANTED(S4_NO_HANDOVER)) {
@@ -22,12 +21,12 @@ static BlockDriverState *vms_target(BlockDriverState *bs)
 
 bool bdrv_can_vmstate(BlockDriverState *bs)
 {
-    return vms_target(bs) != NULL;
+    return bdrv_vmstate_node(bs) != NULL;
 }
 
 int vms_enter(BlockDriverState *bs, bool saving, BdrvVmstate **ret)
 {
-    BlockDriverState *target = vms_target(bs);
+    BlockDriverState *target = bdrv_vmstate_node(bs);
     BdrvVmstate *vms = target ? target->vmstate : NULL;
 
     if (!vms || !vms->open || vms->saving != saving) {
@@ -249,7 +248,7 @@ static int coroutine_fn vms_attach(BlockDriverState *bs,
                                    BdrvVmstate **ret, GError **errp)
 {
     static const BdrvVmstateOptions defaults;
-    BlockDriverState *target = vms_target(bs);
+    BlockDriverState *target = bdrv_vmstate_node(bs);
     size_t chunk;
     int err;
 
@@ -347,7 +346,7 @@ int coroutine_fn bdrv_co_vmstate_begin_load(BlockDriverState *bs,
 
 int coroutine_fn bdrv_co_finalize_vmstate(BlockDriverState *bs)
 {
-    BlockDriverState *target = vms_target(bs);
+    BlockDriverState *target = bdrv_vmstate_node(bs);
     BdrvVmstate *vms = target ? target->vmstate : NULL;
     uint64_t end, size;
     int ret;
@@ -390,7 +389,7 @@ int coroutine_fn bdrv_co_finalize_vmstate(BlockDriverState *bs)
 
 int coroutine_fn bdrv_co_vmstate_discard(BlockDriverState *bs)
 {
-    BlockDriverState *target = vms_target(bs);
+    BlockDriverState *target = bdrv_vmstate_node(bs);
 
     if (!target || !target->drv->co_vmstate_discard) {
         return 0;

@@ -28,6 +28,9 @@
 #include "util/aio-task.h"
 #include "util/plant.h"
 
+/* The node that carries vmstate for @bs: itself or a file below; or NULL. */
+BlockDriverState *bdrv_vmstate_node(BlockDriverState *bs);
+
 #define VMSTATE_ALIGN 4096
 /* Save: cached bytes after which the disk is set to work on them. */
 #define VMSTATE_WRITEBACK_BYTES (32 * 1024 * 1024)

@@ -127,6 +127,20 @@ int coroutine_fn blk_co_close(BlockBackend *blk);
 int no_coroutine_fn blk_close(BlockBackend *blk);
 
 /*
+ * Open what *@blk is anew, with @flags and with @changes (consumed; NULL:
+ * none) to its options. The image is free for others for a moment.
+ *
+ * Returns 0, or what flush, close and open say. On failure *@blk is as it was,
+ * or NULL, closed, when it could not be opened in the old way either.
+ */
+int coroutine_fn blk_co_reopen(BlockBackend **blk, BdrvOptions *changes,
+                               unsigned flags, GError **errp);
+int no_coroutine_fn blk_reopen(BlockBackend **blk, BdrvOptions *changes,
+                               unsigned flags, GError **errp);
+/* The flags it was opened with. */
+unsigned blk_get_open_flags(const BlockBackend *blk);
+
+/*
  * Create an image, truncating what is there. @create_opts (consumed) holds
  * "size" and what the format knows. Returns 0 or as for blk_co_open().
  */
@@ -183,6 +197,14 @@ int coroutine_fn blk_co_block_status(BlockBackend *blk, uint64_t offset,
                                      uint64_t bytes, uint64_t *ret_bytes,
                                      uint64_t *ret_map);
 
+/*
+ * Does the top node itself decide what [@offset, @offset + 1) reads as, its
+ * backing file left aside? Returns 1 or 0, which holds for *@ret_bytes as
+ * above, or -errno.
+ */
+int coroutine_fn blk_co_is_allocated(BlockBackend *blk, uint64_t offset,
+                                     uint64_t bytes, uint64_t *ret_bytes);
+
 /* Blocking forms of the above. */
 int no_coroutine_fn blk_pread(BlockBackend *blk, uint64_t offset,
                               uint64_t bytes, void *buf);
@@ -205,6 +227,9 @@ int64_t no_coroutine_fn blk_getlength(BlockBackend *blk);
 int no_coroutine_fn blk_block_status(BlockBackend *blk, uint64_t offset,
                                      uint64_t bytes, uint64_t *ret_bytes,
                                      uint64_t *ret_map);
+
+int no_coroutine_fn blk_is_allocated(BlockBackend *blk, uint64_t offset,
+                                     uint64_t bytes, uint64_t *ret_bytes);
 
 /*
  * Memory for requests that never needs a bounce buffer: at least @bytes,
@@ -376,6 +401,12 @@ int coroutine_fn bdrv_co_get_info(BlockDriverState *bs, BdrvInfo *ret);
 int bdrv_debug_breakpoint(BlockDriverState *bs, const char *event,
                           const char *tag);
 int bdrv_debug_resume(BlockDriverState *bs, const char *tag);
+/* Takes the breakpoints called @tag back, and resumes what has stopped at one.
+ * -ENOENT: every one of that name has been passed, or there was none. */
+int bdrv_debug_remove_breakpoint(BlockDriverState *bs, const char *tag);
+/* @fn (NULL: nobody) hears of each request that stops or is resumed. */
+typedef void BdrvDebugNotify(const char *tag, bool resumed);
+void bdrv_debug_set_notify(BdrvDebugNotify *fn);
 bool bdrv_debug_is_suspended(BlockDriverState *bs, const char *tag);
 
 #endif

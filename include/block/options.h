@@ -82,6 +82,10 @@ BdrvOptions *bdrv_options_take_prefix(BdrvOptions *o, const char *prefix);
  */
 void bdrv_options_merge(BdrvOptions *dst, BdrvOptions *src);
 
+/* Set every option of @src (consumed) in @dst, as @prefix and its key. */
+void bdrv_options_add_prefix(BdrvOptions *dst, const char *prefix,
+                             BdrvOptions *src);
+
 /* Returns the number of options left. */
 unsigned bdrv_options_size(const BdrvOptions *o);
 

@@ -129,4 +129,13 @@ int coroutine_fn bdrv_co_vmstate_reserve(BlockDriverState *bs, uint64_t pos,
  */
 void bdrv_vmstate_commit(BlockDriverState *bs, size_t bytes);
 
+/*
+ * Single requests to the vmstate of the active layer, outside any pipeline
+ * (-EBUSY while there is one). -ENOTSUP, -EROFS, or what the driver says.
+ */
+int no_coroutine_fn blk_vmstate_pread(BlockBackend *blk, uint64_t pos,
+                                      size_t bytes, void *buf);
+int no_coroutine_fn blk_vmstate_pwrite(BlockBackend *blk, uint64_t pos,
+                                       size_t bytes, const void *buf);
+
 #endif
