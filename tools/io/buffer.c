@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Numbers as arguments, and the memory of requests: filled with a pattern or
+ * from a file, compared, dumped. With -m it is misaligned on purpose; the
+ * pointer handed out then lies MISALIGN bytes into the allocation.
+ */
+#include "tools/io/io.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/units.h"
+
+#define MISALIGN 16
+
+bool io_parse_number(const char *text, uint64_t *ret)
+{
+    uint64_t value;
+    int err = parse_size(text, &value);
+
+    if (err == 0 && value > INT64_MAX) {
+        err = -ERANGE;
+    }
+    if (err < 0) {
+        printf("Parsing error: '%s' is %s\n", text,
+               err == -ERANGE ? "more than a disk can hold" :
+               "no size (digits, then nothing or one of b k M G T P E)");
+        return false;
+    }
+    *ret = value;
+    return true;
+}
+
+bool io_parse_length(const char *text, uint64_t *ret)
+{
+    uint64_t value;
+
+    if (!io_parse_number(text, &value)) {
+        return false;
+    }
+    if (value > IO_MAX_BYTES) {
+        printf("length %s is more than one request can have, which is %"
+               G_GUINT64_FORMAT "\n", text, IO_MAX_BYTES);
+        return false;
+    }
+    *ret = value;
+    return true;
+}
+
+bool io_parse_pattern(const char *text, uint8_t *ret)
+{
+    char *end;
+    unsigned long value;
+
+    errno = 0;
+    value = strtoul(text, &end, 0);
+    if (!isdigit((unsigned char)*text) || *end || errno || value > 255) {
+        printf("'%s' is no pattern: a number from 0 to 255\n", text);
+        return false;
+    }
+    *ret = (uint8_t)value;
+    return true;
+}
+
+uint8_t *io_buffer_new(uint64_t bytes, int pattern)
+{
+    uint8_t *buf = blk_try_memalign(bytes + MISALIGN);
+
+    if (!buf) {
+        io_error("no memory for %" G_GUINT64_FORMAT " bytes", bytes);
+        exit(EXIT_FAILURE);
+    }
+    buf += io.misalign ? MISALIGN : 0;
+    memset(buf, pattern, bytes);
+    return buf;
+}
+
+void io_buffer_free(uint8_t *buf)
+{
+    if (buf) {
+        free(io.misalign ? buf - MISALIGN : buf);
+    }
+}
+
+uint8_t *io_buffer_from_file(uint64_t bytes, const char *path)
+{
+    FILE *f = fopen(path, "r");
+    uint8_t *buf;
+    size_t n;
+
+    if (!f) {
+        printf("%s: %s\n", path, g_strerror(errno));
+        return NULL;
+    }
+    buf = io_buffer_new(bytes, 0);
+    n = fread(buf, 1, bytes, f);
+    if (ferror(f) || (n == 0 && bytes > 0)) {
+        printf("%s: %s\n", path,
+               ferror(f) ? g_strerror(errno) : "there is nothing in it");
+        fclose(f);
+        io_buffer_free(buf);
+        return NULL;
+    }
+    fclose(f);
+    for (uint64_t done = n; done < bytes; done += n) {
+        memcpy(buf + done, buf, MIN(n, bytes - done));
+    }
+    return buf;
+}
+
+void io_buffer_dump(const uint8_t *buf, uint64_t offset, uint64_t bytes)
+{
+    for (uint64_t i = 0; i < bytes; i += 16) {
+        uint64_t n = MIN(bytes - i, 16);
+
+        printf("%08" G_GINT64_MODIFIER "x:  ", offset + i);
+        for (uint64_t j = i; j < i + n; j++) {
+            printf("%02x ", buf[j]);
+        }
+        putchar(' ');
+        for (uint64_t j = i; j < i + n; j++) {
+            putchar(g_ascii_isalnum(buf[j]) ? buf[j] : '.');
+        }
+        putchar('\n');
+    }
+}
+
+bool io_buffer_is(const uint8_t *buf, uint8_t pattern, uint64_t bytes)
+{
+    return bytes == 0 ||
+           (buf[0] == pattern && memcmp(buf, buf + 1, bytes - 1) == 0);
+}
+
+uint8_t *io_vector_new(QEMUIOVector *qiov, int argc, char **argv,
+                       int pattern)
+{
+    g_autofree uint64_t *lengths = g_new(uint64_t, argc);
+    uint64_t total = 0, done = 0;
+    uint8_t *buf;
+
+    for (int i = 0; i < argc; i++) {
+        if (!io_parse_length(argv[i], &lengths[i])) {
+            return NULL;
+        }
+        total += lengths[i]; /* argc times 2 GiB: no overflow */
+    }
+    if (total > IO_MAX_BYTES) {
+        printf("the lengths add up to more than one request can have, which "
+               "is %" G_GUINT64_FORMAT "\n", IO_MAX_BYTES);
+        return NULL;
+    }
+    buf = io_buffer_new(total, pattern);
+    qemu_iovec_init(qiov, argc);
+    for (int i = 0; i < argc; i++) {
+        qemu_iovec_add(qiov, buf + done, lengths[i]);
+        done += lengths[i];
+    }
+    return buf;
+}

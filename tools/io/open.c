@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Opening and closing the image. -s lays a temporary qcow2 image over it,
+ * which has no name any more once it is open.
+ */
+#include "tools/io/io.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+bool io_set_cache(IoOpen *o, const char *text)
+{
+    /* "off" is an old name of none. */
+    const char *mode = strcmp(text, "off") == 0 ? "none" : text;
+
+    if (bdrv_parse_cache_mode(mode, &o->flags) < 0) {
+        io_error("there is no cache mode '%s'; there are none, writeback, "
+                 "writethrough, directsync and unsafe", text);
+        return false;
+    }
+    return true;
+}
+
+bool io_set_discard(IoOpen *o, const char *text)
+{
+    if (strcmp(text, "unmap") == 0 || strcmp(text, "on") == 0) {
+        o->flags |= BDRV_O_UNMAP;
+    } else if (strcmp(text, "ignore") == 0 || strcmp(text, "off") == 0) {
+        o->flags &= ~BDRV_O_UNMAP;
+    } else {
+        io_error("there is no discard mode '%s'; there are unmap and ignore",
+                 text);
+        return false;
+    }
+    return true;
+}
+
+bool io_set_aio(IoOpen *o, const char *text)
+{
+    o->native_aio = strcmp(text, "native") == 0;
+    if (!o->native_aio && strcmp(text, "threads") != 0 &&
+        strcmp(text, "io_uring") != 0) {
+        io_error("there is no aio mode '%s'; there are threads, native and "
+                 "io_uring", text);
+        return false;
+    }
+    return true;
+}
+
+BdrvOptions *io_parse_options(const char *text)
+{
+    BdrvOptions *o;
+    GError *error = NULL;
+
+    if (bdrv_options_parse(&o, text, &error) < 0) {
+        io_error("%s", error->message);
+        g_error_free(error);
+        return NULL;
+    }
+    return o;
+}
+
+/* A temporary image of the size of the disk that @options describe. */
+static int create_overlay(const char *filename, const BdrvOptions *options,
+                          unsigned flags, const char *path, GError **errp)
+{
+    BdrvOptions *create = bdrv_options_new();
+    g_autofree char *size = NULL;
+    BlockBackend *blk;
+    int ret = blk_open(io.ctx, filename, bdrv_options_copy(options),
+                       flags & ~BDRV_O_RDWR, &blk, errp);
+
+    if (ret == 0) {
+        size = g_strdup_printf("%" G_GINT64_FORMAT, blk_getlength(blk));
+        ret = blk_close(blk);
+    }
+    if (ret < 0) {
+        bdrv_options_free(create);
+        return ret;
+    }
+    bdrv_options_set(create, "size", size);
+    return blk_create(io.ctx, "qcow2", path, create, errp);
+}
+
+/* Consumes @options. */
+static int open_overlay(const char *filename, BdrvOptions *options,
+                        unsigned flags, GError **errp)
+{
+    g_autofree char *path = NULL;
+    BdrvOptions *top = NULL;
+    int fd = g_file_open_tmp("firn-io-XXXXXX", &path, errp);
+    int ret;
+
+    if (fd < 0) {
+        bdrv_options_free(options);
+        return -EIO;
+    }
+    close(fd);
+    ret = create_overlay(filename, options, flags, path, errp);
+    if (ret == 0) {
+        top = bdrv_options_new();
+        bdrv_options_set(top, "driver", "qcow2");
+        bdrv_options_set(top, "file.driver", "file");
+        bdrv_options_set(top, "file.filename", path);
+        if (filename) {
+            bdrv_options_set(top, "backing.file.filename", filename);
+        }
+        bdrv_options_add_prefix(top, "backing.", options);
+        /* What is written is of no use after a crash. */
+        ret = blk_open(io.ctx, NULL, top, flags | BDRV_O_RDWR |
+                       BDRV_O_NO_FLUSH, &io.blk, errp);
+    } else {
+        bdrv_options_free(options);
+    }
+    unlink(path);
+    return ret;
+}
+
+static int open_plain(const char *filename, BdrvOptions *options,
+                      const IoOpen *o, GError **errp)
+{
+    if (o->native_aio && !(o->flags & BDRV_O_NOCACHE)) {
+        bdrv_options_free(options);
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL, "native aio "
+                    "needs cache mode none or directsync (-n)");
+        return -EINVAL;
+    }
+    if (o->copy_on_read) {
+        bdrv_options_set_default(options, "copy-on-read", "on");
+    }
+    if (o->snapshot) {
+        return open_overlay(filename, options, o->flags, errp);
+    }
+    return blk_open(io.ctx, filename, options, o->flags, &io.blk, errp);
+}
+
+int io_open_image(const char *filename, BdrvOptions *options, const IoOpen *o)
+{
+    GError *error = NULL;
+    int ret;
+
+    if (io.blk) {
+        bdrv_options_free(options);
+        io_error("'%s' is open; close it first",
+                 bdrv_get_filename(blk_bs(io.blk)));
+        return -EBUSY;
+    }
+    if (!options) {
+        options = bdrv_options_new();
+    }
+    ret = open_plain(filename, options, o, &error);
+    if (ret < 0) {
+        io_error("can't open%s%s: %s", filename ? " device " : "",
+                 filename ? filename : "",
+                 error ? error->message : g_strerror(-ret));
+        g_clear_error(&error);
+    }
+    return ret;
+}
+
+int io_close_image(void)
+{
+    BlockBackend *blk = io.blk;
+    int ret;
+
+    if (!blk) {
+        return 0;
+    }
+    AIO_WAIT_WHILE(io.ctx, io.aio > 0);
+    io.blk = NULL;
+    ret = blk_close(blk);
+    if (ret < 0) {
+        io_error("closing failed: %s", g_strerror(-ret));
+    }
+    return ret;
+}
+
+static int cmd_close(int argc, char **argv)
+{
+    return io_close_image();
+}
+
+/* One flag of open; false after saying what is wrong. */
+static bool apply_flag(IoOpen *o, BdrvOptions **options, int c,
+                       const char *arg)
+{
+    BdrvOptions *more;
+
+    switch (c) {
+    case 's':
+        o->snapshot = true;
+        return true;
+    case 'n':
+        return io_set_cache(o, "none");
+    case 'C':
+        o->copy_on_read = true;
+        return true;
+    case 'r':
+        o->flags &= ~BDRV_O_RDWR;
+        return true;
+    case 'U':
+        o->flags |= BDRV_O_FORCE_SHARE;
+        return true;
+    case 'k':
+        return io_set_aio(o, "native");
+    case 'i':
+        return io_set_aio(o, arg);
+    case 't':
+        return io_set_cache(o, arg);
+    case 'd':
+        return io_set_discard(o, arg);
+    case 'o':
+        more = io_parse_options(arg);
+        if (more) {
+            bdrv_options_merge(more, *options);
+            *options = more;
+        }
+        return more;
+    default:
+        io_bad_usage("open");
+        return false;
+    }
+}
+
+static int cmd_open(int argc, char **argv)
+{
+    IoOpen o = { .flags = BDRV_O_RDWR };
+    BdrvOptions *options = bdrv_options_new();
+    int c;
+
+    while ((c = getopt(argc, argv, "sCrUnki:t:d:o:")) != -1) {
+        if (!apply_flag(&o, &options, c, optarg)) {
+            bdrv_options_free(options);
+            return -EINVAL;
+        }
+    }
+    if (argc - optind > 1 ||
+        (argc == optind && bdrv_options_size(options) == 0)) {
+        bdrv_options_free(options);
+        return io_bad_usage("open");
+    }
+    return io_open_image(argv[optind], options, &o);
+}
+
+const IoCommand io_open_commands[] = {
+    { "open", "o", cmd_open, 1, -1, false, false,
+      "[-rsCnkU] [-i aio] [-t cache] [-d discard] [-o options] [path]",
+      "open an image",
+      "  -r  read-only\n"
+      "  -s  keep what is written in a temporary image\n"
+      "  -C  copy what is read from the backing file\n"
+      "  -n  past the host's cache; the same as -t none\n"
+      "  -k  the same as -i native\n"
+      "  -U  share the image with others; read-only\n"
+      "  -i  threads, native or io_uring\n"
+      "  -t  none, writeback, writethrough, directsync or unsafe\n"
+      "  -d  unmap or ignore\n"
+      "  -o  options of the driver\n"
+      "Example: open -n -o driver=raw /tmp/data\n" },
+    { "close", "c", cmd_close, 0, 0, true, false, "", "close the image",
+      NULL },
+    { "reopen", NULL, io_cmd_reopen, 0, -1, true, false,
+      "[-r|-w] [-c cache] [-o options]",
+      "open the image in another way without closing it",
+      "  -r  read-only\n"
+      "  -w  for reading and writing\n"
+      "  -c  with this cache mode\n"
+      "  -o  with these options of the driver, others staying as they are\n"
+      "Example: reopen -o lazy-refcounts=on\n" },
+    { 0 },
+};

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/* reopen: other flags, cache mode or options for the image that is open. */
+#include "tools/io/io.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+typedef struct Change {
+    bool has_mode, has_cache;
+    IoOpen to;
+    BdrvOptions *options;
+} Change;
+
+static int parse(Change *c, int argc, char **argv)
+{
+    int letter;
+
+    while ((letter = getopt(argc, argv, "rwc:o:")) != -1) {
+        switch (letter) {
+        case 'r':
+        case 'w':
+            if (c->has_mode) {
+                io_error("-r and -w can be given once");
+                return -EINVAL;
+            }
+            c->has_mode = true;
+            c->to.flags &= ~BDRV_O_RDWR;
+            c->to.flags |= letter == 'w' ? BDRV_O_RDWR : 0;
+            break;
+        case 'c':
+            c->has_cache = true;
+            if (!io_set_cache(&c->to, optarg)) {
+                return -EINVAL;
+            }
+            break;
+        case 'o':
+            if (c->options) {
+                io_error("-o can be given once");
+                return -EINVAL;
+            }
+            c->options = io_parse_options(optarg);
+            if (!c->options) {
+                return -EINVAL;
+            }
+            break;
+        default:
+            return io_bad_usage(argv[0]);
+        }
+    }
+    return optind == argc ? 0 : io_bad_usage(argv[0]);
+}
+
+/* The same thing said in two ways is a mistake. */
+static int check(const Change *c)
+{
+    if (c->has_mode && bdrv_options_get(c->options, "read-only")) {
+        io_error("-r and -w exclude the option read-only");
+        return -EINVAL;
+    }
+    if (c->has_cache && bdrv_options_has_prefix(c->options, "cache.")) {
+        io_error("-c excludes the options cache.*");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+int io_cmd_reopen(int argc, char **argv)
+{
+    Change c = { .to.flags = blk_get_open_flags(io.blk) };
+    GError *error = NULL;
+    int ret = parse(&c, argc, argv);
+
+    if (ret == 0) {
+        ret = check(&c);
+    }
+    if (ret < 0) {
+        bdrv_options_free(c.options);
+        return ret;
+    }
+    AIO_WAIT_WHILE(io.ctx, io.aio > 0);
+    ret = blk_reopen(&io.blk, c.options, c.to.flags, &error);
+    if (ret < 0) {
+        io_error("%s", error ? error->message : g_strerror(-ret));
+        g_clear_error(&error);
+    }
+    return ret;
+}
