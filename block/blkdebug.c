@@ -187,7 +187,7 @@ static void arm_errors(BlkdebugState *s, BlkdebugEvent event)
 
         if (rule->action == BLKDEBUG_INJECT_ERROR &&
             rule->event != BLKDBG_NONE) {
-            rule->armed = rule_applies(s, rule, event, s->state);
+            rule->armed = !rule->spent && rule_applies(s, rule, event, s->state);
         }
     }
 }
@@ -341,6 +341,7 @@ static int coroutine_fn check_rules(BlockDriverState *bs, uint64_t offset,
             continue;
         }
         rule->armed = !rule->once;
+        rule->spent = rule->once;
         if (delay_ns > 0) {
             aio_co_sleep_ns(MIN(delay_ns, INT64_MAX));
         } else if (yields) {

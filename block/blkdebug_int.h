@@ -40,6 +40,7 @@ typedef struct BlkdebugRule {
     bool once;             /* disarm after the first time */
     bool immediately;      /* fail without yielding */
     bool armed;            /* the event has come */
+    bool spent;            /* once, and that was it */
 
     uint64_t new_state;    /* BLKDEBUG_SET_STATE */
     char *tag;             /* BLKDEBUG_SUSPEND */

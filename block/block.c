@@ -31,6 +31,7 @@ static BlockDriver *const builtin_drivers[] = {
     &bdrv_file,
     &bdrv_null_co,
     &bdrv_blkdebug,
+    &bdrv_blkverify,
 };
 
 static GPtrArray *registered_drivers;
@@ -226,6 +227,31 @@ static int take_discard(BdrvOptions *options, unsigned *flags, GError **errp)
     return 0;
 }
 
+static int take_detect_zeroes(BdrvOptions *options, unsigned *flags,
+                              GError **errp)
+{
+    g_autofree char *text = bdrv_options_take(options, "detect-zeroes");
+    unsigned on = 0;
+
+    if (!text) {
+        return 0;
+    }
+    if (strcmp(text, "unmap") == 0) {
+        on = BDRV_O_DETECT_ZEROES | BDRV_O_DETECT_UNMAP;
+    } else if (strcmp(text, "on") == 0) {
+        on = BDRV_O_DETECT_ZEROES;
+    } else if (strcmp(text, "off") != 0) {
+        return set_error(errp, -EINVAL, "option detect-zeroes: '%s' is none "
+                         "of off, on and unmap", text);
+    }
+    if ((on & BDRV_O_DETECT_UNMAP) && !(*flags & BDRV_O_UNMAP)) {
+        return set_error(errp, -EINVAL, "option detect-zeroes: unmap needs "
+                         "discard=unmap");
+    }
+    *flags = (*flags & ~(BDRV_O_DETECT_ZEROES | BDRV_O_DETECT_UNMAP)) | on;
+    return 0;
+}
+
 /* Take the options every node has out of @options and into *@flags. */
 static int take_generic_options(BdrvOptions *options, unsigned *flags,
                                 GError **errp)
@@ -253,7 +279,14 @@ static int take_generic_options(BdrvOptions *options, unsigned *flags,
                         errp);
     }
     if (ret == 0) {
+        ret = take_flag(options, "copy-on-read", BDRV_O_COPY_ON_READ, flags,
+                        errp);
+    }
+    if (ret == 0) {
         ret = take_discard(options, flags, errp);
+    }
+    if (ret == 0) {
+        ret = take_detect_zeroes(options, flags, errp);
     }
     if (ret < 0) {
         return ret;
@@ -273,13 +306,17 @@ static unsigned child_flags(const BlockDriverState *parent,
 {
     unsigned flags = parent->open_flags;
 
-    flags &= ~(BDRV_O_WRITETHROUGH | BDRV_O_PROTOCOL | BDRV_O_DATA_FILE);
+    flags &= ~(BDRV_O_WRITETHROUGH | BDRV_O_PROTOCOL | BDRV_O_DATA_FILE |
+               BDRV_O_COPY_ON_READ | BDRV_O_DETECT_ZEROES |
+               BDRV_O_DETECT_UNMAP);
     switch (role) {
     case BDRV_CHILD_FILE:
         /* The format decides what is discarded. */
         return flags | BDRV_O_PROTOCOL | BDRV_O_UNMAP;
     case BDRV_CHILD_FILTERED:
         return flags | BDRV_O_PROTOCOL;
+    case BDRV_CHILD_TWIN:
+        return flags & ~BDRV_O_CHECK;
     default:
         if (role != BDRV_CHILD_BACKING || !(flags & BDRV_O_BACKING_RDWR)) {
             flags &= ~BDRV_O_RDWR;

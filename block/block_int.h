@@ -26,6 +26,7 @@ typedef enum BdrvChildRole {
     BDRV_CHILD_ROOT,     /* of a BlockBackend: a format, probed */
     BDRV_CHILD_FILE,     /* the file a format lives in: a protocol */
     BDRV_CHILD_FILTERED, /* below a filter: a protocol unless named */
+    BDRV_CHILD_TWIN,     /* beside the file: a format, as open as its parent */
     BDRV_CHILD_BACKING,  /* read-only, a format, probed unless named */
 } BdrvChildRole;
 
@@ -255,6 +256,7 @@ struct BlockDriver {
 };
 
 extern BlockDriver bdrv_file, bdrv_raw, bdrv_null_co, bdrv_blkdebug,
+                   bdrv_blkverify,
                    bdrv_qcow2;
 
 /*
@@ -402,6 +404,11 @@ void coroutine_fn bdrv_co_tracked_begin(BdrvTrackedRequest *req,
                                         uint64_t offset, uint64_t bytes,
                                         bool serialising);
 void bdrv_co_tracked_end(BdrvTrackedRequest *req);
+
+/* copy-on-read.c, for io.c: make the node hold this range itself. 0 or
+ * -errno. */
+int coroutine_fn bdrv_co_copy_on_read(BlockDriverState *bs, uint64_t offset,
+                                      uint64_t bytes);
 
 /* io.c, for block.c: ask the driver for bs->total_bytes. 0 or -errno. */
 int coroutine_fn bdrv_co_refresh_length(BlockDriverState *bs);

@@ -185,6 +185,12 @@ int coroutine_fn bdrv_co_preadv(BdrvChild *child, uint64_t offset,
         return ret;
     }
     assert(qiov->size == bytes && bs->ctx == aio_get_current());
+    if (bs->open_flags & BDRV_O_COPY_ON_READ) {
+        ret = bdrv_co_copy_on_read(bs, offset, bytes);
+        if (ret < 0) {
+            return ret;
+        }
+    }
     start = ROUND_DOWN(offset, align);
     bdrv_co_tracked_begin(&req, bs, BDRV_TRACKED_READ, start,
                           ROUND_UP(offset + bytes, align) - start, false);
@@ -367,6 +373,15 @@ static bool fua_needs_flush(const BlockDriverState *bs, unsigned supported,
     return true;
 }
 
+/* Are these zeroes that need not be written as data? */
+static bool is_detected_zero(const BlockDriverState *bs,
+                             const QEMUIOVector *qiov, unsigned flags)
+{
+    return (bs->open_flags & BDRV_O_DETECT_ZEROES) &&
+           !(flags & BDRV_REQ_WRITE_COMPRESSED) &&
+           qemu_iovec_is_zero(qiov, 0, qiov->size);
+}
+
 int coroutine_fn bdrv_co_pwritev(BdrvChild *child, uint64_t offset,
                                  uint64_t bytes, QEMUIOVector *qiov,
                                  unsigned flags)
@@ -380,6 +395,11 @@ int coroutine_fn bdrv_co_pwritev(BdrvChild *child, uint64_t offset,
         return ret;
     }
     assert(qiov->size == bytes);
+    if (is_detected_zero(bs, qiov, flags)) {
+        return bdrv_co_pwrite_zeroes(
+            child, offset, bytes, (flush ? BDRV_REQ_FUA : 0) | flags |
+            (bs->open_flags & BDRV_O_DETECT_UNMAP ? BDRV_REQ_MAY_UNMAP : 0));
+    }
     write_begin(&req, bs, offset, bytes);
     ret = write_any(bs, offset, bytes, qiov, flags);
     write_end(&req, ret);

@@ -50,6 +50,9 @@ enum {
     BDRV_O_PROTOCOL       = 1u << 9, /* no format is probed on top */
     BDRV_O_BACKING_RDWR   = 1u << 10, /* so is the backing file: to commit */
     BDRV_O_DATA_FILE      = 1u << 11, /* the image may name its data file */
+    BDRV_O_COPY_ON_READ   = 1u << 12, /* keep what backing files were read for */
+    BDRV_O_DETECT_ZEROES  = 1u << 13, /* written zeroes are no data */
+    BDRV_O_DETECT_UNMAP   = 1u << 14, /* nor need they space; with the former */
 };
 
 /* What a longer node gets behind its old end. */
@@ -104,9 +107,10 @@ int bdrv_parse_cache_mode(const char *mode, unsigned *flags);
  * @filename: a path, PROTOCOL:rest, "json:{...}", or NULL when @options say it
  * all; what is in @options wins. @options (NULL: none) is consumed, also on
  * failure. Generic options of every node: driver, read-only, force-share,
- * cache.direct, cache.no-flush, discard=ignore|unmap, allow-data-file; the rest
- * belongs to drivers, "file.", "backing." and "data-file." prefix those of
- * children. The format is probed when no driver is named.
+ * cache.direct, cache.no-flush, discard=ignore|unmap, allow-data-file,
+ * copy-on-read, detect-zeroes=off|on|unmap; the rest belongs to drivers,
+ * "file.", "backing." and "data-file." prefix those of children. The format is
+ * probed when no driver is named.
  *
  * Returns 0 with *@ret set; -ENOENT, -EACCES, -EAGAIN (locked), -EINVAL (an
  * option or the image is bad), -ENOTSUP (unknown driver, unsupported image),
