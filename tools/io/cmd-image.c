@@ -113,7 +113,7 @@ static int cmd_info(int argc, char **argv)
 const IoCommand io_image_commands[] = {
     { "discard", "d", cmd_discard, 2, -1, true, true, "[-Cq] off len",
       "tell the disk that a range is not needed any more",
-      "It is passed on when the image was opened with -d unmap.\n"
+      "It is passed on unless the image was opened with -d ignore.\n"
       "  -C  one line of numbers: bytes,requests,time,bytes/s,requests/s\n"
       "  -q  no report\n"
       "Example: discard 64k 64k\n" },

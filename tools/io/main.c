@@ -251,7 +251,7 @@ static bool run_all(const Args *a)
 
 int main(int argc, char **argv)
 {
-    Args a = { .open.flags = BDRV_O_RDWR };
+    Args a = { .open.flags = BDRV_O_RDWR | BDRV_O_UNMAP };
     bool ok;
 
     setlocale(LC_ALL, "");

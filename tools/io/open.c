@@ -225,7 +225,7 @@ static bool apply_flag(IoOpen *o, BdrvOptions **options, int c,
 
 static int cmd_open(int argc, char **argv)
 {
-    IoOpen o = { .flags = BDRV_O_RDWR };
+    IoOpen o = { .flags = BDRV_O_RDWR | BDRV_O_UNMAP };
     BdrvOptions *options = bdrv_options_new();
     int c;
 

@@ -73,6 +73,6 @@ const IoCommand io_process_commands[] = {
     { "sigraise", NULL, cmd_sigraise, 1, 1, false, false, "signal",
       "send this process a signal, by number",
       "Example: sigraise 9\n" },
-    { "quit", "q", cmd_quit, 0, 0, false, false, "", "end", NULL },
+    { "quit", "q", cmd_quit, 0, -1, false, false, "", "end", NULL },
     { 0 },
 };
