@@ -178,6 +178,7 @@ static int coroutine_fn empty_fast(Qcow2State *s)
     Fresh low, high;
     int ret;
 
+    BLKDBG_EVENT(file, BLKDBG_EMPTY_IMAGE_PREPARE);
     ret = plan(s, 1, &low);
     ret = ret < 0 ? ret : plan(s, MAX(clusters, fresh_end(&low)), &high);
     ret = ret < 0 ? ret : qcow2_sync_metadata(s);

@@ -40,6 +40,7 @@ static int coroutine_fn place_open(Qcow2State *s, uint64_t bytes,
     int ret = 0;
 
     if (at + bytes > next) {
+        BLKDBG_EVENT(s->bs->file, BLKDBG_CLUSTER_ALLOC_BYTES);
         ret = qcow2_alloc_at(s, next, &ok);
         if (ret < 0 || !ok) {
             return ret;
@@ -66,8 +67,10 @@ static int coroutine_fn place_fresh(Qcow2State *s, uint64_t bytes,
     uint64_t nb;
 
     if (!fresh) {
-        int ret = qcow2_alloc_run(s, 1, &fresh, &nb);
+        int ret;
 
+        BLKDBG_EVENT(s->bs->file, BLKDBG_CLUSTER_ALLOC_BYTES);
+        ret = qcow2_alloc_run(s, 1, &fresh, &nb);
         if (ret < 0) {
             return ret;
         }

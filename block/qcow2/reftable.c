@@ -52,7 +52,8 @@ static uint64_t used_in_block(const Qcow2State *s, const TablePlan *p,
     return used > before ? MIN(used - before, slots_per_block(s)) : 0;
 }
 
-static int coroutine_fn write_blocks(Qcow2State *s, const TablePlan *p)
+static int coroutine_fn write_blocks(Qcow2State *s, const TablePlan *p,
+                                     BlkdebugEvent event)
     REQUIRES(s->lock)
 {
     uint8_t *buf = blk_try_memalign(s->cluster_size);
@@ -75,7 +76,7 @@ static int coroutine_fn write_blocks(Qcow2State *s, const TablePlan *p)
         qcow2_cache_discard(s, s->refblock_cache, offset, s->cluster_size);
         ret = qcow2_check_overlap(s, 0, offset, s->cluster_size);
         if (ret == 0) {
-            BLKDBG_EVENT(s->bs->file, BLKDBG_REFBLOCK_ALLOC_WRITE_BLOCKS);
+            BLKDBG_EVENT(s->bs->file, event);
             ret = bdrv_co_pwrite(s->bs->file, offset, s->cluster_size, buf,
                                  0);
         }
@@ -105,7 +106,7 @@ int coroutine_fn qcow2_reftable_add_blocks(Qcow2State *s, uint64_t index,
     }
     ret = place(s, &p);
     BLKDBG_EVENT(s->bs->file, BLKDBG_REFBLOCK_ALLOC);
-    ret = ret < 0 ? ret : write_blocks(s, &p);
+    ret = ret < 0 ? ret : write_blocks(s, &p, BLKDBG_REFBLOCK_ALLOC_WRITE);
     if (ret < 0) {
         return ret;
     }
@@ -152,7 +153,8 @@ static int coroutine_fn switch_table(Qcow2State *s, const TablePlan *p,
     int ret;
 
     ret = qcow2_cache_write(s, s->refblock_cache);
-    ret = ret < 0 ? ret : write_blocks(s, p);
+    ret = ret < 0 ? ret :
+          write_blocks(s, p, BLKDBG_REFBLOCK_ALLOC_WRITE_BLOCKS);
     ret = ret < 0 ? ret :
           qcow2_table_write_new(s, t->offset, t->entries, t->size,
                                 BLKDBG_REFBLOCK_ALLOC_WRITE_TABLE);

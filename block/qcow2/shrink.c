@@ -104,7 +104,7 @@ static int coroutine_fn drop_block(Qcow2State *s, uint64_t index)
 
     qcow2_table_set(&s->reftable, index, 0);
     ret = qcow2_table_write(s, &s->reftable, QCOW2_OL_REFCOUNT_TABLE,
-                            BLKDBG_REFBLOCK_ALLOC_HOOKUP);
+                            BLKDBG_REFTABLE_UPDATE);
     ret = ret < 0 ? ret : bdrv_co_flush(s->bs->file->bs); /* R3 */
     if (ret < 0) {
         qcow2_table_set(&s->reftable, index, block); /* valid either way */

@@ -183,9 +183,13 @@ static int coroutine_fn shrink(Qcow2State *s, uint64_t size)
     }
     co_mutex_lock(&s->lock);
     ret = ret < 0 ? ret : qcow2_drop_tail(s, qcow2_cluster_ceil(s, size));
-    ret = ret < 0 ? ret : qcow2_drop_l1(s, qcow2_l1_entries_for(s, size));
+    if (ret == 0) {
+        BLKDBG_EVENT(s->bs->file, BLKDBG_L1_SHRINK_WRITE_TABLE);
+        ret = qcow2_drop_l1(s, qcow2_l1_entries_for(s, size));
+    }
     ret = ret < 0 ? ret : set_size(s, size);
     if (ret == 0) {
+        BLKDBG_EVENT(s->bs->file, BLKDBG_L1_SHRINK_FREE_L2_CLUSTERS);
         qcow2_trim_file(s);
     }
     co_mutex_unlock(&s->lock);
