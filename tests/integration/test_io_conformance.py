@@ -162,6 +162,7 @@ SAME = [
     q("discard 0 64k", "alloc 0 64k", options=("-d", "unmap")),
     q("discard -q 0 64k"), q("discard -C 0 64k"), q("discard 1 1"),
     q("discard 0 0"), q("discard 4M 512"), q("d 0 64k"), q("flush"), q("f"),
+    q("info"), q("i", image="old.qcow2"), q("info", image="ext.qcow2"),
     q("truncate 8M", "length", "read -P 0 4M 4M"), q("truncate 1M", "length"),
     q("truncate 64k", "truncate 4M", "read -P 0 64k 4032k"),
     q("truncate -m metadata 5M", "length"), q("truncate -m off 5M", "length"),

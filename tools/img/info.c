@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* firn-img info */
 #include "tools/img/common.h"
+#include "tools/json-lines.h"
 
 typedef struct Node {
     BlkImageInfo *info;
@@ -17,46 +18,6 @@ static void node_free(void *opaque)
 }
 
 /* ---- for people ---- */
-
-static void dump_value(JsonNode *node, unsigned indent);
-
-static void dump_member(const char *name, JsonNode *node, unsigned indent)
-{
-    bool nested = !JSON_NODE_HOLDS_VALUE(node);
-    g_autofree char *text = g_strdelimit(g_strdup(name), "-", ' ');
-
-    printf("%*s%s:%s", (int)indent * 4, "", text, nested ? "\n" : " ");
-    dump_value(node, indent + 1);
-    if (!nested) {
-        putchar('\n');
-    }
-}
-
-static void dump_value(JsonNode *node, unsigned indent)
-{
-    if (JSON_NODE_HOLDS_OBJECT(node)) {
-        JsonObject *o = json_node_get_object(node);
-        g_autoptr(GList) names = json_object_get_members(o);
-
-        for (GList *l = names; l; l = l->next) {
-            dump_member(l->data, json_object_get_member(o, l->data), indent);
-        }
-    } else if (JSON_NODE_HOLDS_ARRAY(node)) {
-        JsonArray *a = json_node_get_array(node);
-
-        for (guint i = 0; i < json_array_get_length(a); i++) {
-            g_autofree char *name = g_strdup_printf("[%u]", i);
-
-            dump_member(name, json_array_get_element(a, i), indent);
-        }
-    } else if (json_node_get_value_type(node) == G_TYPE_STRING) {
-        fputs(json_node_get_string(node), stdout);
-    } else if (json_node_get_value_type(node) == G_TYPE_BOOLEAN) {
-        fputs(json_node_get_boolean(node) ? "true" : "false", stdout);
-    } else {
-        printf("%" PRId64, json_node_get_int(node));
-    }
-}
 
 static void print_backing(const BlkImageInfo *info)
 {
@@ -94,12 +55,8 @@ static void print_human(const Node *n)
     print_backing(info);
     img_print_snapshots(n->snapshots);
     if (info->specific) {
-        JsonNode *node = json_node_init_object(json_node_alloc(),
-                                               info->specific);
-
         puts("Format specific information:");
-        dump_value(node, 1);
-        json_node_unref(node);
+        json_lines_print(info->specific, 1);
     }
 }
 

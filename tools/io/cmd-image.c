@@ -5,6 +5,9 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "block/info.h"
+#include "tools/json-lines.h"
+
 static int cmd_discard(int argc, char **argv)
 {
     IoReport r = { .op = "discard" };
@@ -97,6 +100,7 @@ static int coroutine_fn info_entry(void *opaque)
 
 static int cmd_info(int argc, char **argv)
 {
+    g_autoptr(BlkImageInfo) image = NULL;
     BdrvInfo info = { 0 };
     g_autofree char *cluster = NULL, *vmstate = NULL;
 
@@ -107,6 +111,10 @@ static int cmd_info(int argc, char **argv)
     cluster = io_format_bytes((double)info.cluster_size);
     vmstate = io_format_bytes((double)info.vm_state_offset);
     printf("cluster size: %s\nvm state offset: %s\n", cluster, vmstate);
+    if (blk_image_info(io.blk, &image, NULL) == 0 && image->specific) {
+        printf("Format specific information:\n");
+        json_lines_print(image->specific, 1);
+    }
     return 0;
 }
 
