@@ -37,6 +37,10 @@ class Mismatch(Exception):
     """The two programs, or one and the model, disagree."""
 
 
+class Refused(Exception):
+    """QEMU cannot do it; there is nothing to compare any more."""
+
+
 def run(argv, **kwargs):
     return subprocess.run(argv, stdin=kwargs.pop('stdin', subprocess.DEVNULL),
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -66,8 +70,9 @@ class Image:
         if self.version == 3:
             self._choose_v3(rng)
         o['cluster_size'] = str(self.cluster)
+        # What QEMU 7.2 preallocates in an encrypted image reads as garbage.
         if self.below is None and 'data_file_raw' not in o and \
-                rng.random() < 0.3:
+                not self.encrypted and rng.random() < 0.3:
             o['preallocation'] = rng.choice(('metadata', 'falloc', 'full'))
 
     def _choose_v3(self, rng):
@@ -219,9 +224,12 @@ class Qemu:
 
     def _run(self, argv):
         done = run(argv)
+        text = done.stdout.decode()
+        if 'Failed to zero out new clusters: Operation not supp' in text:
+            raise Refused   # part of a compressed cluster, subclusters
         if done.returncode:
-            raise Mismatch('%s: %s' % (' '.join(argv), done.stdout.decode()))
-        return done.stdout.decode()
+            raise Mismatch('%s: %s' % (' '.join(argv), text))
+        return text
 
     def create(self, path, image, options):
         options = dict(options)
@@ -614,6 +622,8 @@ def run_one(seed, programs, keep=False):
     where = tempfile.mkdtemp(prefix='firn-diff-')
     try:
         run_seed(seed, programs, where)
+    except Refused:
+        pass
     except Mismatch as reason:
         if keep:
             sys.stderr.write('kept: %s\n' % where)
