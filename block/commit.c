@@ -15,6 +15,7 @@
  */
 #include "block/block_int.h"
 #include "util/aio-task.h"
+#include "util/rate-limit.h"
 
 #define DEFAULT_WORKERS 8
 #define MAX_WORKERS     16
@@ -26,6 +27,7 @@ typedef struct Commit {
     BdrvChild *base;
     AioTaskPool *pool;
     const BlkCommitOptions *o;
+    RateLimit limit;
     uint64_t done;      /* bytes passed over or copied */
 } Commit;
 
@@ -50,6 +52,7 @@ static int coroutine_fn copy_chunk(const CommitTask *t)
     int ret = -ENOMEM;
 
     if (buf) {
+        rate_limit_take(&t->c->limit, t->bytes);
         ret = bdrv_co_pread(t->c->top, t->offset, t->bytes, buf, 0);
         ret = ret < 0 ? ret : bdrv_co_pwrite(t->c->base, t->offset, t->bytes,
                                              buf, 0);
@@ -129,6 +132,7 @@ static int coroutine_fn copy(BdrvChild *top, BdrvChild *base,
                                   : DEFAULT_WORKERS;
     int ret;
 
+    rate_limit_init(&c.limit, o->bytes_per_second);
     c.pool = aio_task_pool_new(workers);
     ret = walk(&c);
     aio_task_pool_free(c.pool);

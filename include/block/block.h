@@ -304,6 +304,7 @@ int no_coroutine_fn blk_make_empty(BlockBackend *blk, GError **errp);
 typedef struct BlkCommitOptions {
     bool drop;              /* make the top node empty afterwards */
     unsigned workers;       /* copies at a time; 0: a default */
+    uint64_t bytes_per_second; /* of data; 0: no limit */
     BdrvProgressFunc *progress; /* in bytes; NULL: none */
     void *opaque;
 } BlkCommitOptions;

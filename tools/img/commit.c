@@ -9,15 +9,17 @@
 typedef struct Commit {
     ImgSource src;
     const char *base;
+    uint64_t rate;      /* -r; 0: no limit */
     bool keep;          /* -d */
     bool progress;
     bool quiet;
 } Commit;
 
-static int commit_one(const ImgSource *src, bool keep)
+static int commit_one(const Commit *p)
 {
-    BlkCommitOptions o = { .drop = !keep, .progress = img_progress };
-    BlockBackend *blk = img_open(src);
+    BlkCommitOptions o = { .drop = !p->keep, .bytes_per_second = p->rate,
+                           .progress = img_progress };
+    BlockBackend *blk = img_open(&p->src);
     GError *err = NULL;
     int ret;
 
@@ -28,7 +30,7 @@ static int commit_one(const ImgSource *src, bool keep)
     if (ret < 0) {
         img_fail(&err, ret);
     }
-    return img_close(blk, src->filename, ret < 0);
+    return img_close(blk, p->src.filename, ret < 0);
 }
 
 /* Is @base what @info calls its backing file? */
@@ -108,7 +110,7 @@ static int run(const Commit *p)
                          p->base, depth);
     }
     img_progress_start(p->progress);
-    status = commit_one(&p->src, p->keep);
+    status = commit_one(p);
     img_progress_end(status == 0);
     if (status == 0 && !p->quiet) {
         puts("Image committed.");
@@ -121,7 +123,6 @@ int img_commit(int argc, char **argv)
     static const struct option options[] = { IMG_COMMON_OPTIONS, { 0 } };
     Commit p = { .src.flags = BDRV_O_RDWR | BDRV_O_BACKING_RDWR |
                               BDRV_O_UNMAP };
-    uint64_t rate;
     int c, bad = 0;
 
     while ((c = img_getopt(argc, argv, ":f:ht:b:dpqr:", options)) != -1) {
@@ -132,7 +133,7 @@ int img_commit(int argc, char **argv)
         case 'd': p.keep = true; break;
         case 'p': p.progress = true; break;
         case 'q': p.quiet = true; break;
-        case 'r': bad |= img_parse_size(optarg, "-r", &rate); break;
+        case 'r': bad |= img_parse_size(optarg, "-r", &p.rate); break;
         case IMG_OPT_IMAGE_OPTS: p.src.image_opts = true; break;
         default:
             return 1;
