@@ -159,6 +159,7 @@ struct AioContext {
     atomic_uint refs;           /* (any) */
     atomic_uint wakers;         /* (any) calls inside aio_wake_begin/end */
     atomic_uintptr_t driver;    /* (any) token of the driving thread, or 0 */
+    atomic_bool stop;           /* (any) see aio_stop */
     unsigned depth;             /* nested drives */
 
     /* The notify protocol, see aio_notify. */

@@ -287,6 +287,29 @@ void aio_notify(AioContext *ctx)
     wake_leave(ctx, counted);
 }
 
+/* ---- stopping ---- */
+
+void aio_stop(AioContext *ctx)
+{
+    int saved_errno = errno; /* of what a signal has interrupted */
+
+    atomic_store(&ctx->stop, true);
+    aio_notify(ctx);
+    errno = saved_errno;
+}
+
+bool aio_stopping(AioContext *ctx)
+{
+    return atomic_load_explicit(&ctx->stop, memory_order_relaxed);
+}
+
+int aio_check_stop(void)
+{
+    AioContext *ctx = aio_get_current();
+
+    return ctx && aio_stopping(ctx) ? -ECANCELED : 0;
+}
+
 /* ---- woken coroutines ---- */
 
 void aio_co_schedule(AioContext *ctx, Coroutine *co)

@@ -9,7 +9,7 @@
  * Threads. A context is driven (aio_poll, aio_run_blocking) by one thread at a
  * time; that is asserted. It may be handed over to another thread while
  * nobody drives it, also with requests in flight. Only these may be called
- * from any thread at any time: aio_notify, aio_bh_schedule,
+ * from any thread at any time: aio_notify, aio_stop, aio_bh_schedule,
  * aio_bh_schedule_oneshot, aio_co_schedule, aio_co_wake, aio_now_ns, and
  * aio_context_ref/unref. All others belong to the thread that drives the
  * context ("home thread" below).
@@ -142,6 +142,18 @@ int aio_context_fd(AioContext *ctx);
  * Any thread. Whatever the caller stored before is visible after the return.
  */
 void aio_notify(AioContext *ctx);
+
+/*
+ * Ask what runs on @ctx to end early, and wake it. For good; any thread, and
+ * signal handlers too. Nothing is cut off: long operations look at
+ * aio_check_stop() where all they have changed is whole, and no request fails
+ * because of it, so that what is open can still be flushed and closed.
+ */
+void aio_stop(AioContext *ctx);
+bool aio_stopping(AioContext *ctx);
+
+/* 0, or -ECANCELED once the current context was asked to stop. */
+int aio_check_stop(void);
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 int64_t aio_now_ns(void);

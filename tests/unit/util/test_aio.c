@@ -5,8 +5,10 @@
  */
 #include "tests/support/test_main.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 
 #include "util/aio.h"
@@ -225,6 +227,42 @@ static void test_what_is_still_scheduled_is_dropped_with_the_context(
 }
 
 /* ---- wake-ups from other threads ---- */
+
+static AioContext *context_of_signal;
+
+static void stop_it(int sig)
+{
+    aio_stop(context_of_signal);
+}
+
+static int coroutine_fn wait_for_stop(void *opaque)
+{
+    int ret = aio_check_stop();
+
+    while (ret == 0) {
+        aio_co_sleep_ns(MS);
+        ret = aio_check_stop();
+    }
+    return ret;
+}
+
+static void test_signal_handler_stops_what_runs(void **state)
+{
+    Log *log = *state;
+    struct sigaction old, action = { .sa_handler = stop_it };
+
+    context_of_signal = log->ctx;
+    sigaction(SIGUSR2, &action, &old);
+    assert_false(aio_stopping(log->ctx));
+    assert_int_equal(aio_check_stop(), 0);
+
+    raise(SIGUSR2);
+    assert_true(aio_stopping(log->ctx));
+    aio_poll(log->ctx, true); /* does not wait */
+    assert_int_equal(aio_run_blocking(log->ctx, wait_for_stop, NULL),
+                     -ECANCELED);
+    sigaction(SIGUSR2, &old, NULL);
+}
 
 static void test_notify_before_the_loop_sleeps_is_not_lost(void **state)
 {
@@ -789,6 +827,7 @@ static const struct CMUnitTest tests[] = {
     AIO_TEST(test_bottom_half_may_delete_itself_and_poll),
     AIO_TEST(test_loop_may_be_nested_in_a_bottom_half),
     AIO_TEST(test_what_is_still_scheduled_is_dropped_with_the_context),
+    AIO_TEST(test_signal_handler_stops_what_runs),
     AIO_TEST(test_notify_before_the_loop_sleeps_is_not_lost),
     AIO_TEST(test_no_wake_up_between_two_loops_is_lost),
     AIO_TEST(test_no_wake_up_on_the_way_into_sleep_is_lost),
