@@ -91,7 +91,9 @@ static int coroutine_fn start_tasks(Commit *c, uint64_t offset,
         CommitTask *t = g_new(CommitTask, 1);
 
         *t = (CommitTask) { c, offset, n, zero };
-        ret = aio_task_pool_start_unless_failed(c->pool, run_task, t);
+        ret = aio_check_stop();
+        ret = ret < 0 ? ret : aio_task_pool_start_unless_failed(c->pool,
+                                                                run_task, t);
         if (ret < 0) {
             g_free(t);
         }

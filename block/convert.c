@@ -344,7 +344,8 @@ static int coroutine_fn walk(Convert *c)
         uint64_t bytes = 0, max;
         Kind kind = KIND_SKIP;
 
-        ret = look(c, offset, &kind, &bytes);
+        ret = aio_check_stop();
+        ret = ret < 0 ? ret : look(c, offset, &kind, &bytes);
         if (ret < 0) {
             break;
         }

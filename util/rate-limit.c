@@ -8,6 +8,7 @@
 #include "util/aio.h"
 
 #define NS_PER_SECOND 1e9
+#define MAX_SLEEP_NS  ((int64_t)50 * 1000 * 1000)
 
 /* Some rates are slower than any deadline can say. */
 #define MAX_COST_NS   ((double)(INT64_MAX / 4))
@@ -38,7 +39,9 @@ void coroutine_fn rate_limit_take(RateLimit *l, uint64_t bytes)
 {
     int64_t now = aio_now_ns(), start = rate_limit_reserve(l, bytes, now);
 
-    if (start > now) {
-        aio_co_sleep_ns(start - now);
+    /* In slices: who asks us to stop is not to wait for all of it. */
+    while (start > now && !aio_check_stop()) {
+        aio_co_sleep_ns(MIN(start - now, MAX_SLEEP_NS));
+        now = aio_now_ns();
     }
 }

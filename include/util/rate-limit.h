@@ -25,7 +25,7 @@ void rate_limit_init(RateLimit *l, uint64_t bytes_per_second);
  */
 int64_t rate_limit_reserve(RateLimit *l, uint64_t bytes, int64_t now_ns);
 
-/* Take @bytes and sleep until they may be moved. */
+/* Take @bytes and sleep until they may be moved, or aio_stop() is called. */
 void coroutine_fn rate_limit_take(RateLimit *l, uint64_t bytes);
 
 #endif

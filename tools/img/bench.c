@@ -42,6 +42,7 @@ static void on_request(void *opaque, int ret)
     b->in_flight--;
     b->ended++;
     b->error = b->error ? b->error : MIN(ret, 0);
+    b->error = b->error ? b->error : aio_check_stop();
     if (b->flush && b->ended % b->flush == 0 && !b->error && b->no_drain) {
         b->in_flight++;
         blk_aio_flush(b->blk, on_flush, b);

@@ -26,6 +26,8 @@ static int commit_one(const Commit *p)
     if (!blk) {
         return 1;
     }
+    img_when_stopped("'%s' reads as before; commit it again to finish",
+                     p->src.filename);
     ret = blk_commit(blk, &o, &err);
     if (ret < 0) {
         img_fail(&err, ret);

@@ -5,23 +5,31 @@
 #include <stdarg.h>
 
 #include "block/secret.h"
+#include "tools/one-line.h"
+#include "tools/stop.h"
 #include "util/error.h"
 #include "util/units.h"
 
 AioContext *img_ctx;
 
+static char *stop_text;     /* of img_when_stopped() */
+
 static void message(const char *kind, const char *fmt, va_list ap)
 {
     g_autofree char *text = g_strdup_vprintf(fmt, ap);
+    g_autofree char *line = one_line(text);
 
     fflush(stdout);
-    fprintf(stderr, "firn-img: %s%s\n", kind, text);
+    fprintf(stderr, "firn-img: %s%s\n", kind, line);
 }
 
 int img_error(const char *fmt, ...)
 {
     va_list ap;
 
+    if (stop_signal()) {
+        return 1; /* img_tell_stopped() says it */
+    }
     va_start(ap, fmt);
     message("", fmt, ap);
     va_end(ap);
@@ -35,6 +43,37 @@ void img_warn(const char *fmt, ...)
     va_start(ap, fmt);
     message("warning: ", fmt, ap);
     va_end(ap);
+}
+
+void img_when_stopped(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    g_free(stop_text);
+    stop_text = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+}
+
+static void tell(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
+
+static void tell(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    message("", fmt, ap);
+    va_end(ap);
+}
+
+void img_tell_stopped(const char *command, bool done)
+{
+    if (!stop_signal()) {
+        return;
+    }
+    tell("%s: interrupted by %s%s%s", command, stop_signal_name(),
+         done ? ", when all was done" : stop_text ? "; " : "",
+         !done && stop_text ? stop_text : "");
 }
 
 int img_fail(GError **err, int ret)
@@ -314,9 +353,9 @@ int img_close(BlockBackend *blk, const char *filename, int status)
 {
     int ret = blk_close(blk);
 
-    if (ret < 0 && status == 0) {
-        return img_error("%s: closing failed: %s", filename,
-                         g_strerror(-ret));
+    if (ret < 0 && (status == 0 || stop_signal())) {
+        tell("%s: closing failed: %s", filename, g_strerror(-ret));
+        return 1;
     }
     return status;
 }

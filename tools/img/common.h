@@ -31,6 +31,15 @@ int img_error(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 int img_fail(GError **err, int ret);
 void img_warn(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 
+/*
+ * What SIGINT and SIGTERM leave behind from here on, for the message: "%s is
+ * incomplete". Loops look at aio_check_stop() and end with its -ECANCELED like
+ * with any error, which img_error() and img_fail() then do not tell.
+ */
+void img_when_stopped(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
+/* If a signal came: tell. @done: everything was done nevertheless. */
+void img_tell_stopped(const char *command, bool done);
+
 /* Numbers of long options; those with a letter use that. */
 enum {
     IMG_OPT_OBJECT = 256,

@@ -41,8 +41,9 @@ static int different(const Compare *p, const char *fmt, ...)
 static int status_of(const Compare *p, int i, uint64_t offset, uint64_t bytes,
                      BlkExtent *ret)
 {
-    int err = blk_extent(p->blk[i], offset, bytes, UINT_MAX, ret);
+    int err = aio_check_stop();
 
+    err = err < 0 ? err : blk_extent(p->blk[i], offset, bytes, UINT_MAX, ret);
     if (err < 0) {
         img_error("%s: cannot tell what is at offset %" PRIu64 ": %s",
                   p->src[i].filename, offset, g_strerror(-err));
@@ -57,8 +58,9 @@ static int status_of(const Compare *p, int i, uint64_t offset, uint64_t bytes,
 
 static int read_into(const Compare *p, int i, uint64_t offset, uint64_t bytes)
 {
-    int err = blk_pread(p->blk[i], offset, bytes, p->buf[i]);
+    int err = aio_check_stop();
 
+    err = err < 0 ? err : blk_pread(p->blk[i], offset, bytes, p->buf[i]);
     if (err < 0) {
         img_error("%s: cannot read at offset %" PRIu64 ": %s",
                   p->src[i].filename, offset, g_strerror(-err));

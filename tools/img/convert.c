@@ -181,6 +181,7 @@ static int open_target(ConvertCmd *p)
         (!p->no_create && create_target(p, total))) {
         return 1;
     }
+    img_when_stopped("'%s' is incomplete", p->target.filename);
     p->o.fresh = !p->no_create;
     if (!p->no_create && !p->backing) {
         p->o.target_is_zero = is_zero_when_new(&p->target);

@@ -50,7 +50,8 @@ static int copy(BlockBackend *in, uint64_t from, BlockBackend *out,
     for (uint64_t at = 0; at < bytes && ret == 0; at += CHUNK) {
         uint64_t n = MIN(CHUNK, bytes - at);
 
-        ret = blk_pread(in, from + at, n, buf);
+        ret = aio_check_stop();
+        ret = ret < 0 ? ret : blk_pread(in, from + at, n, buf);
         ret = ret < 0 ? ret : blk_pwrite(out, at, n, buf);
     }
     free(buf);
@@ -84,6 +85,7 @@ static int write_out(const Dd *p, BlockBackend *in, uint64_t from,
     if (!out) {
         return 1;
     }
+    img_when_stopped("'%s' is incomplete", p->out);
     ret = copy(in, from, out, bytes);
     if (ret < 0) {
         img_error("copying '%s' to '%s' failed: %s", p->in.filename, p->out,

@@ -4,6 +4,7 @@
  * lines of qemu-img. This file finds the subcommand; each has its own file.
  */
 #include "tools/img/common.h"
+#include "tools/stop.h"
 
 #include <locale.h>
 #include <signal.h>
@@ -60,11 +61,12 @@ static int run_command(int argc, char **argv)
             return img_fail(&err, -EIO);
         }
         aio_set_current(img_ctx);
+        stop_on_signals(img_ctx);
         optind = 0; /* forget the options before the command */
         status = commands[i].run(argc, argv);
-        aio_set_current(NULL);
-        aio_context_unref(img_ctx);
-        return status;
+        img_tell_stopped(argv[0], status == 0);
+        stop_raise();
+        return status; /* the context stays: a signal may still come */
     }
     return unknown_command(argv[0]);
 }

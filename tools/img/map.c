@@ -77,8 +77,9 @@ static bool continues(const Run *r, const BlkExtent *next)
 
 static int next_extent(Map *m, uint64_t offset, uint64_t bytes, BlkExtent *ret)
 {
-    int err = blk_extent(m->blk, offset, bytes, UINT_MAX, ret);
+    int err = aio_check_stop();
 
+    err = err < 0 ? err : blk_extent(m->blk, offset, bytes, UINT_MAX, ret);
     if (err < 0) {
         return img_error("%s: cannot tell what is at offset %" PRIu64 ": %s",
                          bdrv_get_filename(blk_bs(m->blk)), offset,

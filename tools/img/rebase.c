@@ -80,10 +80,14 @@ static int copy(const Rebase *p)
     uint64_t at = 0;
     int ret = size < 0 ? (int)size : 0;
 
+    img_when_stopped("'%s' has its old backing file and reads as before",
+                     p->src.filename);
     while (ret == 0 && at < (uint64_t)size) {
         BlkExtent e;
 
-        ret = blk_extent(p->blk, at, MIN(CHUNK, size - at), 0, &e);
+        ret = aio_check_stop();
+        ret = ret < 0 ? ret : blk_extent(p->blk, at, MIN(CHUNK, size - at), 0,
+                                         &e);
         if (ret == 0 && !(e.flags & BDRV_BLOCK_ALLOCATED)) {
             ret = rebase_range(p, at, e.bytes);
         }

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* Text for messages: names may have any bytes, a message is one line. */
+#ifndef FIRN_TOOLS_ONE_LINE_H
+#define FIRN_TOOLS_ONE_LINE_H
+
+/*
+ * A copy of @text in which control characters and what is not UTF-8 are
+ * escaped (\n, \x1b), and of which the middle is left out when it is very
+ * long. To be freed.
+ */
+char *one_line(const char *text);
+
+#endif
