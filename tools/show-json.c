@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * firn-vmstate show --output=json. man/firn-vmstate.1 lists the members.
+ * firn-vmstate show --output=json. man/firn-vmstate.1.scd lists the members.
  * Numbers are numbers where they fit 63 bits and "0x..." strings otherwise;
  * bytes are strings of hexadecimal digits. Past a number of array elements in
  * all, arrays are written as bytes: a stream may claim very many.

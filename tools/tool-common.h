@@ -13,7 +13,7 @@
 #include "migration/stream-image.h"
 #include "util/progress.h"
 
-/* Exit codes; man/firn-vmstate.1 lists them. */
+/* Exit codes; man/firn-vmstate.1.scd lists them. */
 enum { TOOL_OK = 0, TOOL_FAILED = 1, TOOL_USAGE = 2 };
 
 typedef struct ToolArgs {
