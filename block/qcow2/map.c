@@ -104,26 +104,6 @@ int coroutine_fn qcow2_map(Qcow2State *s, const Qcow2Table *l1,
     return 0;
 }
 
-int coroutine_fn qcow2_reads_zero(Qcow2State *s, uint64_t start, uint64_t end,
-                                  bool *ret)
-{
-    *ret = true;
-    while (start < end && *ret) {
-        Qcow2Mapping m;
-        int r = qcow2_map(s, &s->l1, start, end - start, &m);
-
-        if (r < 0) {
-            return r;
-        }
-        *ret = m.type == QCOW2_CLUSTER_ZERO_PLAIN ||
-               m.type == QCOW2_CLUSTER_ZERO_ALLOC ||
-               (m.type == QCOW2_CLUSTER_UNALLOCATED &&
-                start >= qcow2_backing_end(s));
-        start += m.bytes;
-    }
-    return 0;
-}
-
 /* ---- L1 growth ---- */
 
 /* The part that must not be interleaved: write, switch, replace. */

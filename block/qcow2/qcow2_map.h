@@ -102,10 +102,6 @@ int coroutine_fn qcow2_map(Qcow2State *s, const Qcow2Table *l1,
                            uint64_t guest_offset, uint64_t bytes,
                            Qcow2Mapping *ret)
     REQUIRES(s->lock) DROPS(s->lock);
-/* Do readers of the active layer see only zeroes in [@start, @end)? */
-int coroutine_fn qcow2_reads_zero(Qcow2State *s, uint64_t start, uint64_t end,
-                                  bool *ret)
-    REQUIRES(s->lock) DROPS(s->lock);
 /* Pin the slice of the active map that has @guest_offset; *@ret_index is its
  * entry there. *@ret NULL: there is no L2 table. */
 int coroutine_fn qcow2_get_slice(Qcow2State *s, const Qcow2Table *l1,

@@ -47,7 +47,7 @@ static int coroutine_fn write_zeroes(Qcow2State *s, uint64_t offset,
 
 /* The rest of the last cluster, from @offset to @end inside it. For the old
  * disk it reads as zeroes where the backing file, of @backing bytes, would be
- * seen by the new one: qcow2_reads_zero() does not tell. */
+ * seen by the new one. */
 static int coroutine_fn clear_tail(Qcow2State *s, uint64_t offset,
                                    uint64_t end, uint64_t backing)
     EXCLUDES(s->lock)

@@ -4,17 +4,20 @@
  *
  *   entry before            KEEP             UNMAP, DISCARD
  *   unallocated, backing    zero, plain      zero, plain
- *   unallocated, none       as it is         as it is
- *   normal, COPIED          zero, prealloc.  zero, plain; cluster freed
- *   normal, shared          zero, plain; reference dropped (both)
+ *   unallocated, none       zero, plain      zero, plain; DISCARD: as it is
+ *   normal                  zero, prealloc.  zero, plain; cluster freed
  *   zero, preallocated      as it is         zero, plain; cluster freed
  *   compressed              zero, plain; references dropped (both)
  *
- * With extended L2 entries the same is done with the zero bits of subclusters,
- * and the host cluster is given up when the last of them has become zero.
- * discard-no-unref makes UNMAP and DISCARD keep a COPIED cluster like KEEP
- * does. A version 2 image has no zero flag: entries become 0, which is right
- * only without a backing file.
+ * A write of zeroes always makes the layer hold them, so that they stay when
+ * it gets another backing file. With extended L2 entries the same is done with
+ * the zero bits of subclusters, and UNMAP and DISCARD give the host cluster up
+ * when the last of them has become zero. discard-no-unref makes them keep a
+ * COPIED cluster like KEEP does. A version 2 image has no zero flag: entries
+ * become 0, which is right only without a backing file.
+ *
+ * A part of a subcluster becomes zero by way of the whole of it, when that
+ * holds no data and the rest reads as zeroes; else it is written as data.
  *
  * No L2 table is made or copied when nothing changes. What is given up waits
  * in s->frees (R3, R5). Each piece is an exclusive entry of s->in_flight, so it
@@ -60,9 +63,15 @@ void qcow2_free_entry(Qcow2State *s, uint64_t entry, bool punch)
 /* Does @mode leave the host cluster of @e where it is? */
 static bool keeps_host(const Qcow2State *s, Qcow2Entry e, Qcow2ZeroMode mode)
 {
-    return qcow2_entry_has_host(s, e) && (e.desc & QCOW2_COPIED) &&
-           s->hdr.version >= 3 &&
-           (mode == QCOW2_ZERO_KEEP || s->discard_no_unref);
+    return qcow2_entry_has_host(s, e) && s->hdr.version >= 3 &&
+           (mode == QCOW2_ZERO_KEEP ||
+            ((e.desc & QCOW2_COPIED) && s->discard_no_unref));
+}
+
+/* Does what holds no data stay so, because it reads as zeroes already? */
+static bool leaves_empty(const Qcow2State *s, Qcow2ZeroMode mode)
+{
+    return !s->bs->backing && (mode == QCOW2_DISCARD || s->hdr.version < 3);
 }
 
 static Qcow2Entry zeroed_standard(const Qcow2State *s, Qcow2Entry e,
@@ -72,7 +81,7 @@ static Qcow2Entry zeroed_standard(const Qcow2State *s, Qcow2Entry e,
 
     switch (qcow2_subcluster_type(s, e, 0)) {
     case QCOW2_CLUSTER_UNALLOCATED:
-        return s->bs->backing ? gone : e;
+        return leaves_empty(s, mode) ? e : gone;
     case QCOW2_CLUSTER_ZERO_PLAIN:
         return e;
     case QCOW2_CLUSTER_NORMAL:
@@ -100,8 +109,8 @@ static Qcow2Entry zeroed(const Qcow2State *s, Qcow2Entry e, uint32_t mask,
     if (e.desc & QCOW2_COMPRESSED) {
         return (Qcow2Entry) { .bitmap = ALL_ZERO };
     }
-    if (!host && !s->bs->backing) {
-        return e; /* reads as zero as it is */
+    if (!host && leaves_empty(s, mode)) {
+        return e;
     }
     e.bitmap = (e.bitmap & ~(uint64_t)mask) | (uint64_t)mask << 32;
     if (host && (e.bitmap & ALL_ZERO) == ALL_ZERO &&
@@ -123,6 +132,7 @@ typedef struct ZeroPiece {
     uint64_t start;
     uint64_t end;
     Qcow2ZeroMode mode;
+    bool if_empty;  /* -ENOTSUP when there is data */
 } ZeroPiece;
 
 static uint64_t piece_clusters(const Qcow2State *s, const ZeroPiece *p)
@@ -154,7 +164,7 @@ static int coroutine_fn needs_change(Qcow2State *s, const ZeroPiece *p,
     if (r < 0) {
         return r;
     }
-    *ret = !e && s->bs->backing;
+    *ret = !e && !leaves_empty(s, p->mode);
     for (uint64_t i = 0; e && i < n && r == 0; i++) {
         Qcow2Entry old = qcow2_entry_get(s, e->data, index + i);
         uint32_t mask = piece_mask(s, p, i);
@@ -247,13 +257,27 @@ static int coroutine_fn punch_kept(Qcow2State *s, const ZeroPiece *p)
     return 0;
 }
 
+/* 0, or -ENOTSUP: there is data in @p, which is inside one subcluster. */
+static int coroutine_fn check_empty(Qcow2State *s, const ZeroPiece *p)
+    REQUIRES(s->lock) DROPS(s->lock)
+{
+    Qcow2Mapping m;
+    int ret = qcow2_map(s, &s->l1, p->start, p->end - p->start, &m);
+
+    if (ret == 0 && (m.type == QCOW2_CLUSTER_NORMAL ||
+                     m.type == QCOW2_CLUSTER_COMPRESSED)) {
+        ret = -ENOTSUP;
+    }
+    return ret;
+}
+
 static int coroutine_fn zero_piece(Qcow2State *s, const ZeroPiece *p)
     REQUIRES(s->lock) DROPS(s->lock)
 {
     unsigned unmap = p->mode == QCOW2_ZERO_KEEP ? 0 : BDRV_REQ_MAY_UNMAP;
-    int ret = 0;
+    int ret = p->if_empty ? check_empty(s, p) : 0;
 
-    if (qcow2_data_file_is_raw(s)) {
+    if (ret == 0 && qcow2_data_file_is_raw(s)) {
         ret = zero_data_file(s, p->start, p->end, unmap);
     }
     ret = ret < 0 ? ret : zero_entries(s, p);
@@ -269,17 +293,18 @@ static int coroutine_fn zero_piece(Qcow2State *s, const ZeroPiece *p)
     return ret;
 }
 
-int coroutine_fn qcow2_zero_bytes(Qcow2State *s, uint64_t guest_offset,
-                                  uint64_t bytes, Qcow2ZeroMode mode)
+/* All of @p, which need not be inside one slice nor ours alone. */
+static int coroutine_fn zero_pieces(Qcow2State *s, ZeroPiece p)
+    REQUIRES(s->lock) DROPS(s->lock)
 {
-    uint64_t end = guest_offset + bytes;
+    uint64_t end = p.end;
     int ret = qcow2_check_writable(s);
 
     if (s->hdr.version < 3 && s->bs->backing) {
         return -ENOTSUP;
     }
-    while (guest_offset < end && ret == 0) {
-        uint64_t start = qcow2_cluster_floor(s, guest_offset);
+    while (p.start < end && ret == 0) {
+        uint64_t start = qcow2_cluster_floor(s, p.start);
         uint64_t left = qcow2_slice_left(s, start);
         uint64_t stop = MIN(qcow2_cluster_ceil(s, end),
                             start + (left << s->cluster_bits));
@@ -291,13 +316,23 @@ int coroutine_fn qcow2_zero_bytes(Qcow2State *s, uint64_t guest_offset,
             continue;
         }
         qcow2_in_flight_add(s, &range, start, stop, true);
-        ret = zero_piece(s, &(ZeroPiece) { guest_offset, MIN(stop, end),
-                                           mode });
+        p.end = MIN(stop, end);
+        ret = zero_piece(s, &p);
         qcow2_in_flight_remove(s, &range);
-        guest_offset = MIN(stop, end);
+        p.start = p.end;
         qcow2_relieve(s);
     }
     return ret;
+}
+
+int coroutine_fn qcow2_zero_bytes(Qcow2State *s, uint64_t guest_offset,
+                                  uint64_t bytes, Qcow2ZeroMode mode)
+{
+    return zero_pieces(s, (ZeroPiece) {
+        .start = guest_offset,
+        .end = guest_offset + bytes,
+        .mode = mode,
+    });
 }
 
 int coroutine_fn qcow2_zero_range(Qcow2State *s, uint64_t guest_offset,
@@ -309,26 +344,47 @@ int coroutine_fn qcow2_zero_range(Qcow2State *s, uint64_t guest_offset,
 
 /* ---- requests ---- */
 
-/* Part of a subcluster: only data can do it, unless it is zero as it is. */
-static int coroutine_fn zero_part(Qcow2State *s, uint64_t offset,
-                                  uint64_t bytes, unsigned flags)
+/*
+ * Do readers see only zeroes in [@start, @end) of the disk, by what the maps
+ * say? Data is not looked at.
+ */
+static int coroutine_fn reads_zero(Qcow2State *s, uint64_t start,
+                                   uint64_t end, bool *ret)
+    EXCLUDES(s->lock)
+{
+    *ret = true;
+    end = MIN(end, s->bs->total_bytes);
+    while (start < end && *ret) {
+        Qcow2Mapping m;
+        int r;
+
+        co_mutex_lock(&s->lock);
+        r = qcow2_map(s, &s->l1, start, end - start, &m);
+        co_mutex_unlock(&s->lock);
+        if (r == 0 && m.type == QCOW2_CLUSTER_UNALLOCATED && s->bs->backing) {
+            r = bdrv_co_block_status_above(s->bs->backing->bs, start, m.bytes,
+                                           &m.bytes, NULL);
+            *ret = r & BDRV_BLOCK_ZERO;
+        } else {
+            *ret = m.type != QCOW2_CLUSTER_NORMAL &&
+                   m.type != QCOW2_CLUSTER_COMPRESSED;
+        }
+        if (r < 0) {
+            return r;
+        }
+        start += m.bytes;
+    }
+    return 0;
+}
+
+static int coroutine_fn write_zero_data(Qcow2State *s, uint64_t offset,
+                                        uint64_t bytes)
     EXCLUDES(s->lock)
 {
     QEMUIOVector qiov;
-    bool zero = true;
-    uint8_t *buf;
+    uint8_t *buf = blk_try_memalign(bytes);
     int ret;
 
-    co_mutex_lock(&s->lock);
-    ret = qcow2_reads_zero(s, offset, offset + bytes, &zero);
-    co_mutex_unlock(&s->lock);
-    if (ret < 0 || (zero && !qcow2_data_file_is_raw(s))) {
-        return ret;
-    }
-    if (flags & BDRV_REQ_NO_FALLBACK) {
-        return -ENOTSUP;
-    }
-    buf = blk_try_memalign(bytes);
     if (!buf) {
         return -ENOMEM;
     }
@@ -337,6 +393,39 @@ static int coroutine_fn zero_part(Qcow2State *s, uint64_t offset,
     ret = qcow2_write_range(s, offset, bytes, &qiov);
     free(buf);
     return ret;
+}
+
+static Qcow2ZeroMode zero_mode(unsigned flags)
+{
+    return flags & BDRV_REQ_MAY_UNMAP ? QCOW2_ZERO_UNMAP : QCOW2_ZERO_KEEP;
+}
+
+static int coroutine_fn zero_part(Qcow2State *s, uint64_t offset,
+                                  uint64_t bytes, unsigned flags)
+    EXCLUDES(s->lock)
+{
+    uint64_t unit = 1ULL << s->subcluster_bits;
+    ZeroPiece whole = {
+        .start = ROUND_DOWN(offset, unit),
+        .end = ROUND_DOWN(offset, unit) + unit,
+        .mode = zero_mode(flags),
+        .if_empty = true,
+    };
+    bool head, tail = false;
+    int ret = reads_zero(s, whole.start, offset, &head);
+
+    if (ret == 0 && head) {
+        ret = reads_zero(s, offset + bytes, whole.end, &tail);
+    }
+    if (ret == 0 && tail) {
+        co_mutex_lock(&s->lock);
+        ret = zero_pieces(s, whole);
+        co_mutex_unlock(&s->lock);
+    } else if (ret == 0) {
+        ret = -ENOTSUP;
+    }
+    return ret == -ENOTSUP && !(flags & BDRV_REQ_NO_FALLBACK)
+           ? write_zero_data(s, offset, bytes) : ret;
 }
 
 /* [@offset, + @bytes) of the disk, in which whole units are [@lo, @hi). A last
@@ -371,9 +460,7 @@ static int coroutine_fn zero_request(Qcow2State *s, uint64_t offset,
     }
     if (ret == 0) {
         co_mutex_lock(&s->lock);
-        ret = qcow2_zero_bytes(s, lo, hi - lo, flags & BDRV_REQ_MAY_UNMAP
-                                               ? QCOW2_ZERO_UNMAP
-                                               : QCOW2_ZERO_KEEP);
+        ret = qcow2_zero_bytes(s, lo, hi - lo, zero_mode(flags));
         co_mutex_unlock(&s->lock);
     }
     if (ret == 0 && hi < end) {

@@ -67,19 +67,17 @@ static void test_nothing_is_made_for_what_reads_as_zero(void **state)
 
     fake_log_clear(disk);
     assert_int_equal(blk_pdiscard(blk, 0, 4 << 20), 0);
-    assert_int_equal(blk_pwrite_zeroes(blk, 0, 4 << 20, 0), 0);
-    assert_int_equal(blk_pwrite_zeroes(blk, 700, 9000, BDRV_REQ_MAY_UNMAP),
-                     0);
     assert_int_equal(blk_flush(blk), 0);
     assert_int_equal(fake_count(disk, FAKE_WRITE | FAKE_ZERO), 0);
 
     /* Also not in a table that is there, nor in one of a snapshot. */
     put(blk, 0, CS, 'a');
-    assert_int_equal(blk_pdiscard(blk, 0, CS), 0);
+    assert_int_equal(blk_pwrite_zeroes(blk, 0, 11 * CS, BDRV_REQ_MAY_UNMAP),
+                     0);
     assert_int_equal(q_snap_create(blk, "s", 0), 0);
     assert_int_equal(blk_flush(blk), 0);
     fake_log_clear(disk);
-    assert_int_equal(blk_pdiscard(blk, 0, 10 * CS), 0);
+    assert_int_equal(blk_pdiscard(blk, 0, 20 * CS), 0);
     assert_int_equal(blk_pwrite_zeroes(blk, 100, 10 * CS, 0), 0);
     assert_int_equal(blk_flush(blk), 0);
     writes = fake_count(disk, FAKE_WRITE | FAKE_ZERO);
@@ -87,7 +85,21 @@ static void test_nothing_is_made_for_what_reads_as_zero(void **state)
     finish(blk);
 }
 
-static void test_part_of_a_cluster_that_is_zero_stays_as_it_is(void **state)
+static void test_written_zeroes_are_held_by_the_layer(void **state)
+{
+    BlockBackend *blk = make("size=8M,cluster_size=4k", NULL);
+
+    assert_int_equal(blk_pwrite_zeroes(blk, 0, 2 * CS, 0), 0);
+    assert_int_equal(blk_pwrite_zeroes(blk, 3 * CS, CS, BDRV_REQ_MAY_UNMAP),
+                     0);
+    assert_int_equal(entry(blk, 0), QCOW2_ZERO);
+    assert_int_equal(entry(blk, 1), QCOW2_ZERO);
+    assert_int_equal(entry(blk, 2), 0);
+    assert_int_equal(entry(blk, 3), QCOW2_ZERO);
+    finish(blk);
+}
+
+static void test_part_of_an_empty_cluster_makes_all_of_it_zero(void **state)
 {
     BlockBackend *blk = make("size=1M,cluster_size=4k", NULL);
 
@@ -97,9 +109,49 @@ static void test_part_of_a_cluster_that_is_zero_stays_as_it_is(void **state)
     /* Ends inside clusters 0 and 1: only the latter has something to lose. */
     assert_int_equal(blk_pwrite_zeroes(blk, 1000, CS, 0), 0);
     assert_int_equal(fake_count(disk, FAKE_WRITE), 1);
-    assert_int_equal(entry(blk, 0), 0);
+    assert_int_equal(entry(blk, 0), QCOW2_ZERO);
     expect(blk, 0, CS + 1000, 0);
     expect(blk, CS + 1000, CS - 1000, 'a');
+    finish(blk);
+}
+
+static void test_part_over_a_backing_file_keeps_the_rest(void **state)
+{
+    g_autofree char *base = test_path("base.raw");
+    g_autofree char *opts = g_strdup_printf(
+        "size=64k,cluster_size=4k,backing_file=%s,backing_fmt=raw", base);
+    g_autofree char *text = g_strnfill(CS + 100, 'B');
+    BlockBackend *blk;
+
+    assert_true(g_file_set_contents(base, text, CS + 100, NULL));
+    blk = make(opts, NULL);
+    /* All that the backing file has there is zeroed: no data is needed. */
+    assert_int_equal(blk_pwrite_zeroes(blk, CS, 100, 0), 0);
+    assert_int_equal(entry(blk, 1), QCOW2_ZERO);
+    /* Here it has more. */
+    assert_int_equal(blk_pwrite_zeroes(blk, 0, 100, 0), 0);
+    assert_int_not_equal(entry(blk, 0) & QCOW2_OFFSET_MASK, 0);
+    expect(blk, 0, 100, 0);
+    expect(blk, 100, CS - 100, 'B');
+    expect(blk, CS, 2 * CS, 0);
+    finish(blk);
+}
+
+static void test_zeroes_over_a_shared_cluster_keep_its_place(void **state)
+{
+    BlockBackend *blk = make("size=1M,cluster_size=4k", NULL);
+    uint64_t host;
+
+    put(blk, 0, CS, 'a');
+    host = entry(blk, 0) & QCOW2_OFFSET_MASK;
+    assert_int_equal(q_snap_create(blk, "s", 0), 0);
+    assert_int_equal(blk_pwrite_zeroes(blk, 0, CS, 0), 0);
+    assert_int_equal(entry(blk, 0), host | QCOW2_ZERO);
+    assert_int_equal(refcount(blk, host), 2);
+    put(blk, 0, CS / 2, 'b'); /* not into what the snapshot shows */
+    expect(blk, CS / 2, CS / 2, 0);
+    assert_int_equal(q_snap_goto(blk, "s"), 0);
+    expect(blk, 0, CS, 'a');
     finish(blk);
 }
 
@@ -316,7 +368,10 @@ int main(void)
                                                  test_ctx_teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_nothing_is_made_for_what_reads_as_zero),
-        TEST(test_part_of_a_cluster_that_is_zero_stays_as_it_is),
+        TEST(test_written_zeroes_are_held_by_the_layer),
+        TEST(test_part_of_an_empty_cluster_makes_all_of_it_zero),
+        TEST(test_part_over_a_backing_file_keeps_the_rest),
+        TEST(test_zeroes_over_a_shared_cluster_keep_its_place),
         TEST(test_no_fallback_is_honoured),
         TEST(test_unmap_decides_what_happens_to_clusters),
         TEST(test_pass_discard_request_follows_discard_unmap),

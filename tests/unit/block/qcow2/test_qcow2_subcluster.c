@@ -287,9 +287,10 @@ static void test_nothing_is_made_for_what_reads_as_zero(void **state)
     assert_int_equal(blk_flush(blk), 0);
     fake_log_clear(disk);
     assert_int_equal(blk_pdiscard(blk, 16384, 1 << 19), 0);
-    assert_int_equal(blk_pwrite_zeroes(blk, 20000, 100000, 0), 0);
     assert_int_equal(blk_flush(blk), 0);
     assert_int_equal(fake_count(disk, FAKE_WRITE | FAKE_ZERO), 0);
+    assert_int_equal(blk_pwrite_zeroes(blk, 16384 + 100, 1000, 0), 0);
+    expect_entry(blk, 1, false, 0x0000000700000000);
     finish(blk);
 }
 
