@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "block/blkdebug_int.h"
+#include "util/nearest.h"
 
 static const char *const event_names[] = {
 #define BLKDBG_NAME(sym, name) [BLKDBG_##sym] = name,
@@ -119,6 +120,19 @@ int blkdebug_read_config(const char *path, BdrvOptions *options,
 
 /* --- Rules from options --- */
 
+static int unknown_event(const char *name, GError **errp)
+{
+    g_autofree char *hint = NULL;
+    Nearest n;
+
+    nearest_init(&n, name);
+    for (int i = 0; i < BLKDBG__MAX; i++) {
+        nearest_offer(&n, event_names[i]);
+    }
+    hint = nearest_hint(&n, "", "");
+    return set_error(errp, -EINVAL, "unknown event '%s'%s", name, hint);
+}
+
 static int take_event(BdrvOptions *o, BlkdebugRule *rule, GError **errp)
 {
     g_autofree char *name = bdrv_options_take(o, "event");
@@ -133,7 +147,7 @@ static int take_event(BdrvOptions *o, BlkdebugRule *rule, GError **errp)
     }
     event = blkdebug_event_parse(name);
     if (event < 0) {
-        return set_error(errp, -EINVAL, "unknown event '%s'", name);
+        return unknown_event(name, errp);
     }
     rule->event = event;
     return 0;

@@ -20,6 +20,7 @@
 #include "block/block_int.h"
 #include "block/dirty-bitmap_int.h"
 #include "util/coroutine.h"
+#include "util/nearest.h"
 
 #define PROBE_BYTES 2048
 #define MAX_BACKING_DEPTH 200
@@ -91,12 +92,26 @@ BlockDriver *bdrv_find_protocol(const char *filename, GError **errp)
     return NULL;
 }
 
+static void unknown_driver(const char *name, GError **errp)
+{
+    g_autofree char *hint = NULL;
+    BlockDriver *drv;
+    Nearest n;
+
+    nearest_init(&n, name);
+    for (size_t i = 0; (drv = nth_driver(i)) != NULL; i++) {
+        nearest_offer(&n, drv->format_name);
+    }
+    hint = nearest_hint(&n, "", "");
+    set_error(errp, -ENOTSUP, "unknown driver '%s'%s", name, hint);
+}
+
 static BlockDriver *find_named_driver(const char *name, GError **errp)
 {
     BlockDriver *drv = bdrv_find_format(name);
 
     if (!drv) {
-        set_error(errp, -ENOTSUP, "unknown driver '%s'", name);
+        unknown_driver(name, errp);
     }
     return drv;
 }

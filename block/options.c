@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "util/error.h"
+#include "util/nearest.h"
 #include "util/units.h"
 
 #define MAX_JSON_DEPTH 32
@@ -401,57 +402,12 @@ int bdrv_options_parse_json(BdrvOptions **ret, const char *json,
 
 /* --- What nobody took --- */
 
-/* Edit distance (insert, delete, replace) of two short names. */
-static unsigned name_distance(const char *a, const char *b)
-{
-    enum { MAX = 64 };
-    unsigned row[MAX + 1];
-    size_t alen = strlen(a), blen = strlen(b);
-
-    if (alen > MAX || blen > MAX) {
-        return MAX;
-    }
-    for (size_t j = 0; j <= blen; j++) {
-        row[j] = j;
-    }
-    for (size_t i = 1; i <= alen; i++) {
-        unsigned diagonal = row[0];
-
-        row[0] = i;
-        for (size_t j = 1; j <= blen; j++) {
-            unsigned replace = diagonal + (a[i - 1] != b[j - 1]);
-
-            diagonal = row[j];
-            row[j] = MIN(replace, MIN(row[j], row[j - 1]) + 1);
-        }
-    }
-    return row[blen];
-}
-
-static const char *nearest_name(const BdrvOptions *o, const char *name)
-{
-    unsigned best = 4; /* further away is no help */
-    const char *nearest = NULL;
-    GHashTableIter iter;
-    void *key;
-
-    g_hash_table_iter_init(&iter, o->asked);
-    while (g_hash_table_iter_next(&iter, &key, NULL)) {
-        unsigned distance = name_distance(name, key);
-
-        if (distance < best ||
-            (distance == best && nearest && strcmp(key, nearest) < 0)) {
-            best = distance;
-            nearest = key;
-        }
-    }
-    return nearest;
-}
-
 int bdrv_options_check_empty(const BdrvOptions *o, GError **errp)
 {
-    const char *unknown = NULL, *nearest;
+    g_autofree char *hint = NULL;
+    const char *unknown = NULL;
     GHashTableIter iter;
+    Nearest n;
     void *key;
 
     g_hash_table_iter_init(&iter, o->values);
@@ -463,10 +419,11 @@ int bdrv_options_check_empty(const BdrvOptions *o, GError **errp)
     if (!unknown) {
         return 0;
     }
-    nearest = nearest_name(o, unknown);
-    if (nearest) {
-        return set_error(errp, -EINVAL, "unknown option '%s', did you mean "
-                         "'%s'?", unknown, nearest);
+    nearest_init(&n, unknown);
+    g_hash_table_iter_init(&iter, o->asked);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        nearest_offer(&n, key);
     }
-    return set_error(errp, -EINVAL, "unknown option '%s'", unknown);
+    hint = nearest_hint(&n, "", "");
+    return set_error(errp, -EINVAL, "unknown option '%s'%s", unknown, hint);
 }

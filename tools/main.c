@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "tools/nearest.h"
 #include "tools/tool-common.h"
+#include "util/nearest.h"
 
 static const ToolCommand *const commands[] = {
     &tool_list, &tool_show, &tool_extract, &tool_dump_ram, &tool_verify,
@@ -44,7 +44,7 @@ static const ToolCommand *find_command(const char *name)
 
 static int unknown_command(const char *name)
 {
-    const char *nearest;
+    g_autofree char *hint = NULL;
     Nearest n;
     unsigned i;
 
@@ -52,14 +52,8 @@ static int unknown_command(const char *name)
     for (i = 0; i < G_N_ELEMENTS(commands); i++) {
         nearest_offer(&n, commands[i]->name);
     }
-    nearest = nearest_found(&n);
-    if (nearest) {
-        tool_error("there is no command '%s'; did you mean '%s'?", name,
-                   nearest);
-    } else {
-        tool_error("there is no command '%s'; 'firn-vmstate --help' lists "
-                   "them", name);
-    }
+    hint = nearest_hint(&n, "", "; 'firn-vmstate --help' lists them");
+    tool_error("there is no command '%s'%s", name, hint);
     return TOOL_USAGE;
 }
 

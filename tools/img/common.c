@@ -8,6 +8,7 @@
 #include "tools/one-line.h"
 #include "tools/stop.h"
 #include "util/error.h"
+#include "util/nearest.h"
 #include "util/units.h"
 
 AioContext *img_ctx;
@@ -85,81 +86,6 @@ int img_fail(GError **err, int ret)
 
 /* ---- options ---- */
 
-/* Single-character edits that turn @a into @b. */
-static unsigned distance(const char *a, const char *b)
-{
-    unsigned row[32];
-    size_t lb = MIN(strlen(b), G_N_ELEMENTS(row) - 1);
-
-    for (size_t j = 0; j <= lb; j++) {
-        row[j] = j;
-    }
-    for (size_t i = 1; a[i - 1]; i++) {
-        unsigned diagonal = row[0];
-
-        row[0] = i;
-        for (size_t j = 1; j <= lb; j++) {
-            unsigned above = row[j];
-
-            row[j] = MIN(MIN(row[j], row[j - 1]) + 1,
-                         diagonal + (a[i - 1] != b[j - 1]));
-            diagonal = above;
-        }
-    }
-    return row[lb];
-}
-
-const char *img_nearest(const char *name, const char *const *names)
-{
-    const char *nearest = NULL;
-    unsigned best = 4; /* further away is no help */
-
-    for (; strlen(name) < 32 && *names; names++) {
-        unsigned d = distance(name, *names);
-
-        if (d < best) {
-            best = d;
-            nearest = *names;
-        }
-    }
-    return nearest;
-}
-
-static void unknown_option(const char *word, const struct option *options)
-{
-    g_autoptr(GPtrArray) names = g_ptr_array_new();
-    g_autofree char *given = g_strndup(word, strcspn(word, "="));
-    const char *nearest;
-
-    for (; options->name; options++) {
-        g_ptr_array_add(names, (char *)options->name);
-    }
-    g_ptr_array_add(names, NULL);
-    nearest = img_nearest(given + 2, (const char *const *)names->pdata);
-    if (nearest) {
-        img_error("there is no option '%s'; did you mean '--%s'?", given,
-                  nearest);
-    } else {
-        img_error("there is no option '%s'; --help lists them", given);
-    }
-}
-
-static void bad_option(int argc, char **argv, int c,
-                       const struct option *options)
-{
-    const char *word = argv[MAX(optind - 1, 1)];
-
-    if (c == ':') {
-        img_error("option '%s' needs an argument", word);
-    } else if (optopt && optopt < 256) {
-        img_error("there is no option '-%c'; --help lists them", optopt);
-    } else if (g_str_has_prefix(word, "--")) {
-        unknown_option(word, options);
-    } else {
-        img_error("option '%s' is not understood", word);
-    }
-}
-
 /* --object secret,id=ID,... */
 static int add_object(const char *text)
 {
@@ -190,6 +116,8 @@ static int add_object(const char *text)
 int img_getopt(int argc, char **argv, const char *letters,
                const struct option *options)
 {
+    g_autofree char *mistake = NULL;
+
     opterr = 0;
     for (;;) {
         int c = getopt_long(argc, argv, letters, options, NULL);
@@ -200,7 +128,9 @@ int img_getopt(int argc, char **argv, const char *letters,
             exit(0);
         case '?':
         case ':':
-            bad_option(argc, argv, c, options);
+            mistake = nearest_option_mistake(c, argv, letters, options);
+            img_error("%s%s%s", img_is_command(argv[0]) ? argv[0] : "",
+                      img_is_command(argv[0]) ? ": " : "", mistake);
             return '?';
         case IMG_OPT_OBJECT:
             if (add_object(optarg)) {
@@ -276,8 +206,14 @@ char *img_size_text(uint64_t bytes)
 int img_check_format(const char *name)
 {
     if (strcmp(name, "raw") && strcmp(name, "qcow2")) {
-        return img_error("format '%s' is not supported; there are qcow2 and "
-                         "raw", name);
+        g_autofree char *hint = NULL;
+        Nearest n;
+
+        nearest_init(&n, name);
+        nearest_offer(&n, "qcow2");
+        nearest_offer(&n, "raw");
+        hint = nearest_hint(&n, "", "; there are qcow2 and raw");
+        return img_error("format '%s' is not supported%s", name, hint);
     }
     return 0;
 }

@@ -62,8 +62,8 @@ int img_getopt(int argc, char **argv, const char *letters,
                const struct option *options);
 /* How to use @name, from help.c; false: no such subcommand. */
 bool img_print_help(const char *name);
-/* The name nearest to @name of @names (NULL at the end), or NULL. */
-const char *img_nearest(const char *name, const char *const *names);
+/* Is @name that of a subcommand? */
+bool img_is_command(const char *name);
 
 /* How the words of the command line name images. */
 typedef struct ImgSource {

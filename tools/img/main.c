@@ -5,6 +5,7 @@
  */
 #include "tools/img/common.h"
 #include "tools/stop.h"
+#include "util/nearest.h"
 
 #include <locale.h>
 #include <signal.h>
@@ -30,21 +31,27 @@ static const struct {
     { "snapshot", img_snapshot },
 };
 
+bool img_is_command(const char *name)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        if (!strcmp(commands[i].name, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int unknown_command(const char *name)
 {
-    const char *names[G_N_ELEMENTS(commands) + 1] = { NULL };
-    const char *nearest;
+    g_autofree char *hint = NULL;
+    Nearest n;
 
+    nearest_init(&n, name);
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
-        names[i] = commands[i].name;
+        nearest_offer(&n, commands[i].name);
     }
-    nearest = img_nearest(name, names);
-    if (nearest) {
-        return img_error("there is no command '%s'; did you mean '%s'?",
-                         name, nearest);
-    }
-    return img_error("there is no command '%s'; 'firn-img --help' lists "
-                     "them", name);
+    hint = nearest_hint(&n, "", "; 'firn-img --help' lists them");
+    return img_error("there is no command '%s'%s", name, hint);
 }
 
 static int run_command(int argc, char **argv)

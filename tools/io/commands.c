@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tools/nearest.h"
+#include "util/nearest.h"
 
 static const IoCommand *const lists[] = {
     io_read_commands, io_write_commands, io_aio_commands, io_map_commands,
@@ -67,7 +67,7 @@ int io_bad_usage(const char *name)
 
 static int unknown_command(const char *name)
 {
-    const char *nearest;
+    g_autofree char *hint = NULL;
     Nearest n;
     const IoCommand *c;
 
@@ -75,14 +75,8 @@ static int unknown_command(const char *name)
     for (unsigned i = 0; (c = io_nth_command(i)) != NULL; i++) {
         nearest_offer(&n, c->name);
     }
-    nearest = nearest_found(&n);
-    if (nearest) {
-        fprintf(stderr, "there is no command '%s'; did you mean '%s'?\n",
-                name, nearest);
-    } else {
-        fprintf(stderr, "there is no command '%s'; 'help' lists them\n",
-                name);
-    }
+    hint = nearest_hint(&n, "", "; 'help' lists them");
+    fprintf(stderr, "there is no command '%s'%s\n", name, hint);
     return -EINVAL;
 }
 

@@ -235,8 +235,8 @@ static void test_open_errors_say_what_is_wrong(void **state)
     } cases[] = {
         { "nosuch:x", NULL, -ENOTSUP, "unknown protocol 'nosuch'" },
         { "fake:d", "driver=nosuch", -ENOTSUP, "unknown driver 'nosuch'" },
-        { "fake:d", "siez=5", -EINVAL, "'siez', did you mean 'size'" },
-        { "fake:d", "file.nmae=5", -EINVAL, "'nmae', did you mean 'name'" },
+        { "fake:d", "siez=5", -EINVAL, "'siez'; did you mean 'size'" },
+        { "fake:d", "file.nmae=5", -EINVAL, "'nmae'; did you mean 'name'" },
         { "fake:d", "read-only=maybe", -EINVAL, "read-only" },
         { "fake:d", "discard=some", -EINVAL, "discard" },
         { "fake:d", "offset=2M", -EINVAL, "offset and size" },
