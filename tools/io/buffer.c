@@ -2,18 +2,21 @@
 /*
  * Numbers as arguments, and the memory of requests: filled with a pattern or
  * from a file, compared, dumped. With -m it is misaligned on purpose; the
- * pointer handed out then lies MISALIGN bytes into the allocation.
+ * pointer handed out then lies MISALIGN bytes into the allocation. The buffer
+ * of the last request is kept for the next one, whose pages are there then.
  */
 #include "tools/io/io.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "util/units.h"
 
 #define MISALIGN 16
+#define MAX_SPARE (16u << 20)
 
 bool io_parse_number(const char *text, uint64_t *ret)
 {
@@ -64,50 +67,65 @@ bool io_parse_pattern(const char *text, uint8_t *ret)
     return true;
 }
 
-uint8_t *io_buffer_new(uint64_t bytes, int pattern)
-{
-    uint8_t *buf = blk_try_memalign(bytes + MISALIGN);
+static void *spare;
 
+uint8_t *io_buffer_new(uint64_t bytes, int fill)
+{
+    uint8_t *buf = g_steal_pointer(&spare);
+
+    if (!buf || malloc_usable_size(buf) < bytes + MISALIGN) {
+        free(buf);
+        buf = blk_try_memalign(bytes + MISALIGN);
+    }
     if (!buf) {
         io_error("no memory for %" G_GUINT64_FORMAT " bytes", bytes);
         exit(EXIT_FAILURE);
     }
     buf += io.misalign ? MISALIGN : 0;
-    memset(buf, pattern, bytes);
+    if (fill != IO_NO_FILL) {
+        memset(buf, fill, bytes);
+    }
     return buf;
 }
 
 void io_buffer_free(uint8_t *buf)
 {
-    if (buf) {
-        free(io.misalign ? buf - MISALIGN : buf);
+    if (!buf) {
+        return;
+    }
+    buf -= io.misalign ? MISALIGN : 0;
+    if (!spare && malloc_usable_size(buf) <= MAX_SPARE) {
+        spare = buf;
+    } else {
+        free(buf);
     }
 }
 
-uint8_t *io_buffer_from_file(uint64_t bytes, const char *path)
+bool io_buffer_load(uint8_t *buf, uint64_t bytes, const char *path)
 {
     FILE *f = fopen(path, "r");
-    uint8_t *buf;
+    const char *wrong = NULL;
     size_t n;
 
     if (!f) {
         printf("%s: %s\n", path, g_strerror(errno));
-        return NULL;
+        return false;
     }
-    buf = io_buffer_new(bytes, 0);
     n = fread(buf, 1, bytes, f);
-    if (ferror(f) || (n == 0 && bytes > 0)) {
-        printf("%s: %s\n", path,
-               ferror(f) ? g_strerror(errno) : "there is nothing in it");
-        fclose(f);
-        io_buffer_free(buf);
-        return NULL;
+    if (ferror(f)) {
+        wrong = g_strerror(errno);
+    } else if (n == 0 && bytes > 0) {
+        wrong = "there is nothing in it";
     }
     fclose(f);
+    if (wrong) {
+        printf("%s: %s\n", path, wrong);
+        return false;
+    }
     for (uint64_t done = n; done < bytes; done += n) {
         memcpy(buf + done, buf, MIN(n, bytes - done));
     }
-    return buf;
+    return true;
 }
 
 void io_buffer_dump(const uint8_t *buf, uint64_t offset, uint64_t bytes)
@@ -131,31 +149,4 @@ bool io_buffer_is(const uint8_t *buf, uint8_t pattern, uint64_t bytes)
 {
     return bytes == 0 ||
            (buf[0] == pattern && memcmp(buf, buf + 1, bytes - 1) == 0);
-}
-
-uint8_t *io_vector_new(QEMUIOVector *qiov, int argc, char **argv,
-                       int pattern)
-{
-    g_autofree uint64_t *lengths = g_new(uint64_t, argc);
-    uint64_t total = 0, done = 0;
-    uint8_t *buf;
-
-    for (int i = 0; i < argc; i++) {
-        if (!io_parse_length(argv[i], &lengths[i])) {
-            return NULL;
-        }
-        total += lengths[i]; /* argc times 2 GiB: no overflow */
-    }
-    if (total > IO_MAX_BYTES) {
-        printf("the lengths add up to more than one request can have, which "
-               "is %" G_GUINT64_FORMAT "\n", IO_MAX_BYTES);
-        return NULL;
-    }
-    buf = io_buffer_new(total, pattern);
-    qemu_iovec_init(qiov, argc);
-    for (int i = 0; i < argc; i++) {
-        qemu_iovec_add(qiov, buf + done, lengths[i]);
-        done += lengths[i];
-    }
-    return buf;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * aio_read, aio_write, multiwrite and aio_flush. A request is an IoRequest
- * that lives until its callback has reported it; a failure or a mismatch then
- * is only told, since the command was over long ago. multiwrite starts all its
- * writes and waits for them.
+ * aio_read, aio_write, multiwrite and aio_flush. A request lives until its
+ * callback has reported it; a failure or a mismatch then is only told, since
+ * the command was over long ago. multiwrite starts all its writes and waits
+ * for them.
  */
 #include "tools/io/io.h"
 
@@ -11,145 +11,68 @@
 #include <string.h>
 #include <unistd.h>
 
-typedef struct IoRequest {
-    IoReport report;
-    const char *name;     /* of the request, for failures */
-    QEMUIOVector qiov;
-    bool has_qiov;
-    uint8_t *buf;
-    bool verify, dump, zero, has_pattern, invalid;
-    uint8_t pattern;
-    unsigned flags;       /* BDRV_REQ_* */
-} IoRequest;
-
 static void request_free(IoRequest *r)
 {
-    if (r->has_qiov) {
-        qemu_iovec_destroy(&r->qiov);
-    }
-    io_buffer_free(r->buf);
+    io_request_clear(r);
     g_free(r);
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(IoRequest, request_free)
 
 static void aio_done(void *opaque, int ret)
 {
-    IoRequest *r = opaque;
+    g_autoptr(IoRequest) r = opaque;
 
     io.aio--;
-    if (ret < 0) {
-        io_failed(r->name, ret);
-    } else {
-        if (r->verify && !io_buffer_is(r->buf, r->pattern, r->report.bytes)) {
-            printf("Pattern verification failed at offset %" G_GUINT64_FORMAT
-                   ", %" G_GUINT64_FORMAT " bytes\n", r->report.offset,
-                   r->report.bytes);
-        }
-        if (!r->report.quiet && r->dump) {
-            io_buffer_dump(r->buf, r->report.offset, r->report.bytes);
-        }
-        io_report(&r->report);
-    }
-    request_free(r);
+    io_request_end(r, ret);
 }
 
-static int parse_flags(IoRequest *r, int argc, char **argv,
-                       const char *allowed)
+static void start_aio(IoRequest *r)
 {
-    int c;
-
-    while ((c = getopt(argc, argv, allowed)) != -1) {
-        switch (c) {
-        case 'C':
-            r->report.machine = true;
-            break;
-        case 'f':
-            r->flags |= BDRV_REQ_FUA;
-            break;
-        case 'i':
-            r->invalid = true;
-            break;
-        case 'P':
-            r->has_pattern = true;
-            if (!io_parse_pattern(optarg, &r->pattern)) {
-                return -EINVAL;
-            }
-            break;
-        case 'q':
-            r->report.quiet = true;
-            break;
-        case 'u':
-            r->flags |= BDRV_REQ_MAY_UNMAP;
-            break;
-        case 'v':
-            r->dump = true;
-            break;
-        case 'z':
-            r->zero = true;
-            break;
-        default:
-            return io_bad_usage(argv[0]);
-        }
-    }
-    return optind > argc - 2 ? io_bad_usage(argv[0]) : 0;
-}
-
-/* Offset and lengths, and the buffer these are cut from. */
-static int parse_range(IoRequest *r, int argc, char **argv, int fill)
-{
-    if (!io_parse_number(argv[optind], &r->report.offset)) {
-        return -EINVAL;
-    }
-    r->buf = io_vector_new(&r->qiov, argc - optind - 1, argv + optind + 1,
-                           fill);
-    if (!r->buf) {
-        return -EINVAL;
-    }
-    r->has_qiov = true;
-    r->report.bytes = r->qiov.size;
-    return 0;
+    io.aio++;
+    io_request_start(r);
 }
 
 static int cmd_aio_read(int argc, char **argv)
 {
     g_autoptr(IoRequest) r = g_new0(IoRequest, 1);
-    int ret = parse_flags(r, argc, argv, "CiP:qv");
+    int ret = io_request_flags(r, argc, argv, "CiP:qv", true);
 
     if (ret < 0) {
         return ret;
     }
     r->name = "readv";
     r->report.op = "read";
-    r->verify = r->has_pattern;
     if (r->invalid) {
         printf("injecting invalid read request\n");
         return 0;
     }
-    ret = parse_range(r, argc, argv, 0xab);
-    if (ret == 0) {
-        io.aio++;
-        r->report.start_ns = aio_now_ns();
-        blk_aio_preadv(io.blk, r->report.offset, &r->qiov, 0, aio_done, r);
-        g_steal_pointer(&r);
+    ret = io_request_read_args(r, argc, argv);
+    if (ret < 0) {
+        return ret;
     }
-    return ret;
+    start_aio(r);
+    blk_aio_preadv(io.blk, r->report.offset, &r->qiov, 0, aio_done, r);
+    g_steal_pointer(&r);
+    return 0;
 }
 
-static int aio_write_zeroes(IoRequest *r, int argc, char **argv)
+static int aio_write_args(IoRequest *r, int argc, char **argv)
 {
-    if (argc - optind != 2) {
-        printf("-z takes one length only\n");
+    const char *wrong = NULL;
+
+    if (r->zero && r->has_pattern) {
+        wrong = "-z and -P exclude one another";
+    } else if (!r->zero && (r->flags & BDRV_REQ_MAY_UNMAP)) {
+        wrong = "-u goes with -z only";
+    } else if (r->zero && argc - optind != 2) {
+        wrong = "-z takes one length only";
+    }
+    if (wrong) {
+        printf("%s\n", wrong);
         return -EINVAL;
     }
-    if (!io_parse_number(argv[optind], &r->report.offset) ||
-        !io_parse_length(argv[optind + 1], &r->report.bytes)) {
-        return -EINVAL;
-    }
-    io.aio++;
-    r->report.start_ns = aio_now_ns();
-    blk_aio_pwrite_zeroes(io.blk, r->report.offset, r->report.bytes,
-                          r->flags, aio_done, r);
-    return 0;
+    return r->zero ? io_request_range(r, argv + optind, true)
+                   : io_request_vector(r, argc, argv, r->pattern);
 }
 
 static int cmd_aio_write(int argc, char **argv)
@@ -157,10 +80,10 @@ static int cmd_aio_write(int argc, char **argv)
     g_autoptr(IoRequest) r = g_new0(IoRequest, 1);
     int ret;
 
-    r->pattern = 0xcd;
+    r->pattern = IO_WRITE_PATTERN;
     r->name = "aio_write";
     r->report.op = "wrote";
-    ret = parse_flags(r, argc, argv, "CfiP:quz");
+    ret = io_request_flags(r, argc, argv, "CfiP:quz", true);
     if (ret < 0) {
         return ret;
     }
@@ -168,61 +91,85 @@ static int cmd_aio_write(int argc, char **argv)
         printf("injecting invalid write request\n");
         return 0;
     }
-    if (r->zero && r->has_pattern) {
-        printf("-z and -P exclude one another\n");
-        return -EINVAL;
+    ret = aio_write_args(r, argc, argv);
+    if (ret < 0) {
+        return ret;
     }
-    if (!r->zero && (r->flags & BDRV_REQ_MAY_UNMAP)) {
-        printf("-u goes with -z only\n");
-        return -EINVAL;
-    }
+    start_aio(r);
     if (r->zero) {
-        ret = aio_write_zeroes(r, argc, argv);
+        blk_aio_pwrite_zeroes(io.blk, r->report.offset, r->report.bytes,
+                              r->flags, aio_done, r);
     } else {
-        ret = parse_range(r, argc, argv, r->pattern);
-        if (ret == 0) {
-            io.aio++;
-            r->report.start_ns = aio_now_ns();
-            blk_aio_pwritev(io.blk, r->report.offset, &r->qiov, r->flags,
-                            aio_done, r);
-        }
+        blk_aio_pwritev(io.blk, r->report.offset, &r->qiov, r->flags,
+                        aio_done, r);
     }
-    if (ret == 0) {
-        g_steal_pointer(&r);
-    }
-    return ret;
+    g_steal_pointer(&r);
+    return 0;
+}
+
+static bool is_busy(void)
+{
+    return blk_in_flight(io.blk) > 0 || io.aio > 0;
 }
 
 static int cmd_aio_flush(int argc, char **argv)
 {
-    AIO_WAIT_WHILE(io.ctx, blk_in_flight(io.blk) > 0 || io.aio > 0);
+    const char *tag;
+
+    AIO_WAIT_WHILE(io.ctx, is_busy() && !io_suspended_tag());
+    tag = io_suspended_tag();
+    if (tag) {
+        io_error("aio_flush: request '%s' is stopped at a breakpoint, which "
+                 "nothing would end; 'resume %s' first", tag, tag);
+        return -EBUSY;
+    }
     return 0;
 }
 
 /* --- multiwrite --- */
 
 typedef struct MultiWrite {
-    GPtrArray *requests;  /* IoRequest */
+    IoRequest all;        /* its flags, and what is reported for all */
     unsigned pending;
+    unsigned failed;
     int ret;              /* the first failure */
 } MultiWrite;
 
-static void multi_done(void *opaque, int ret)
-{
-    MultiWrite *m = opaque;
+typedef struct OneWrite {
+    IoRequest r;
+    MultiWrite *m;
+} OneWrite;
 
-    m->pending--;
-    if (ret < 0 && m->ret == 0) {
-        m->ret = ret;
+static void one_free(void *opaque)
+{
+    OneWrite *w = opaque;
+
+    io_request_clear(&w->r);
+    g_free(w);
+}
+
+static void one_done(void *opaque, int ret)
+{
+    OneWrite *w = opaque;
+
+    w->m->pending--;
+    if (ret < 0) {
+        w->m->failed++;
+        w->m->ret = w->m->ret ? w->m->ret : ret;
+        io_error("multiwrite: %" G_GUINT64_FORMAT " bytes at offset %"
+                 G_GUINT64_FORMAT " were not written: %s", w->r.report.bytes,
+                 w->r.report.offset, g_strerror(-ret));
     }
 }
 
 /* Words argv[optind..argc) are writes with ";" between them. */
-static int multi_parse(MultiWrite *m, int argc, char **argv, uint8_t pattern)
+static int multi_parse(MultiWrite *m, GPtrArray *writes, int argc, char **argv)
 {
+    uint8_t pattern = m->all.pattern;
+
     while (optind < argc) {
         int end = optind, ret;
-        IoRequest *r;
+        OneWrite *w;
 
         while (end < argc && strcmp(argv[end], ";") != 0) {
             end++;
@@ -230,47 +177,48 @@ static int multi_parse(MultiWrite *m, int argc, char **argv, uint8_t pattern)
         if (end - optind < 2) {
             return io_bad_usage(argv[0]);
         }
-        r = g_new0(IoRequest, 1);
-        g_ptr_array_add(m->requests, r);
-        ret = parse_range(r, end, argv, pattern++);
+        w = g_new0(OneWrite, 1);
+        w->m = m;
+        g_ptr_array_add(writes, w);
+        ret = io_request_vector(&w->r, end, argv, pattern++);
         if (ret < 0) {
             return ret;
         }
+        m->all.report.bytes += w->r.report.bytes;
         optind = end + 1;
     }
-    return m->requests->len > 0 ? 0 : io_bad_usage(argv[0]);
+    /* A ";" in the end would have something follow it. */
+    return optind == argc + 1 ? 0 : io_bad_usage(argv[0]);
 }
 
 static int cmd_multiwrite(int argc, char **argv)
 {
-    g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func(
-        (GDestroyNotify)request_free);
-    IoRequest flags = { .report.op = "wrote", .pattern = 0xcd };
-    MultiWrite m = { .requests = list };
-    int ret = parse_flags(&flags, argc, argv, "CP:q");
+    g_autoptr(GPtrArray) writes = g_ptr_array_new_with_free_func(one_free);
+    MultiWrite m = { .all = { .report.op = "wrote", .name = "aio_multiwrite",
+                              .pattern = IO_WRITE_PATTERN } };
+    int ret = io_request_flags(&m.all, argc, argv, "CP:q", true);
 
     if (ret == 0) {
-        ret = multi_parse(&m, argc, argv, flags.pattern);
+        ret = multi_parse(&m, writes, argc, argv);
     }
     if (ret < 0) {
         return ret;
     }
-    flags.report.start_ns = aio_now_ns();
-    for (guint i = 0; i < list->len; i++) {
-        IoRequest *r = g_ptr_array_index(list, i);
+    m.all.report.offset = ((OneWrite *)writes->pdata[0])->r.report.offset;
+    m.pending = writes->len;
+    io_request_start(&m.all);
+    for (guint i = 0; i < writes->len; i++) {
+        OneWrite *w = g_ptr_array_index(writes, i);
 
-        flags.report.bytes += r->report.bytes;
-        flags.report.offset = i ? flags.report.offset : r->report.offset;
-        m.pending++;
-        blk_aio_pwritev(io.blk, r->report.offset, &r->qiov, 0, multi_done,
-                        &m);
+        blk_aio_pwritev(io.blk, w->r.report.offset, &w->r.qiov, 0, one_done,
+                        w);
     }
     AIO_WAIT_WHILE(io.ctx, m.pending > 0);
-    if (m.ret < 0) {
-        return io_failed("aio_multiwrite", m.ret);
+    if (m.failed) {
+        io_error("multiwrite: %u of %u writes failed, the others were done",
+                 m.failed, writes->len);
     }
-    io_report(&flags.report);
-    return 0;
+    return io_request_end(&m.all, m.ret);
 }
 
 const IoCommand io_aio_commands[] = {

@@ -1,11 +1,58 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Breakpoints in the block layer, by way of a blkdebug node: stop a request
- * where it passes an event, wait for that, let it go on.
+ * where it passes an event, wait for that, let it go on. Tags are remembered,
+ * for commands that would wait for ever otherwise.
  */
 #include "tools/io/io.h"
 
 #include <errno.h>
+
+static GPtrArray *breaks;    /* tags of breakpoints */
+static GPtrArray *suspended; /* tags of requests that are stopped */
+
+static void on_suspended(const char *tag, bool resumed)
+{
+    guint at;
+
+    if (!resumed) {
+        g_ptr_array_add(suspended, g_strdup(tag));
+    } else if (g_ptr_array_find_with_equal_func(suspended, tag, g_str_equal,
+                                                &at)) {
+        g_ptr_array_remove_index(suspended, at);
+    }
+    printf("blkdebug: %s request '%s'\n", resumed ? "Resuming" : "Suspended",
+           tag);
+}
+
+void io_watch_breaks(void)
+{
+    breaks = g_ptr_array_new_with_free_func(g_free);
+    suspended = g_ptr_array_new_with_free_func(g_free);
+    bdrv_debug_set_notify(on_suspended);
+}
+
+const char *io_suspended_tag(void)
+{
+    return suspended->len ? g_ptr_array_index(suspended, 0) : NULL;
+}
+
+void io_release_breaks(void)
+{
+    for (guint i = 0; i < breaks->len; i++) {
+        (void)bdrv_debug_remove_breakpoint(blk_bs(io.blk),
+                                           g_ptr_array_index(breaks, i));
+    }
+    g_ptr_array_set_size(breaks, 0);
+    /* Those of rules that were given as options. */
+    while (suspended->len) {
+        g_autofree char *tag = g_strdup(g_ptr_array_index(suspended, 0));
+
+        if (bdrv_debug_resume(blk_bs(io.blk), tag) < 0) {
+            break;
+        }
+    }
+}
 
 static int cmd_break(int argc, char **argv)
 {
@@ -14,6 +61,8 @@ static int cmd_break(int argc, char **argv)
     if (ret < 0) {
         printf("Could not set breakpoint: %s\n",
                g_strerror(ret == -EINVAL ? ENOENT : -ret));
+    } else {
+        g_ptr_array_add(breaks, g_strdup(argv[2]));
     }
     return ret;
 }
@@ -41,7 +90,15 @@ static int cmd_resume(int argc, char **argv)
 
 static int cmd_wait_break(int argc, char **argv)
 {
-    AIO_WAIT_WHILE(io.ctx, !bdrv_debug_is_suspended(blk_bs(io.blk), argv[1]));
+    BlockDriverState *bs = blk_bs(io.blk);
+
+    AIO_WAIT_WHILE(io.ctx, !bdrv_debug_is_suspended(bs, argv[1]) &&
+                           blk_in_flight(io.blk) > 0);
+    if (!bdrv_debug_is_suspended(bs, argv[1])) {
+        io_error("wait_break: no request is running that could stop as '%s'",
+                 argv[1]);
+        return -ENOENT;
+    }
     return 0;
 }
 

@@ -10,35 +10,18 @@
 
 static int cmd_discard(int argc, char **argv)
 {
-    IoReport r = { .op = "discard" };
-    int c, ret;
+    g_auto(IoRequest) r = { .report.op = "discard", .name = "discard" };
+    int ret = io_request_flags(&r, argc, argv, "Cq", false);
 
-    while ((c = getopt(argc, argv, "Cq")) != -1) {
-        switch (c) {
-        case 'C':
-            r.machine = true;
-            break;
-        case 'q':
-            r.quiet = true;
-            break;
-        default:
-            return io_bad_usage(argv[0]);
-        }
+    if (ret == 0) {
+        ret = io_request_range(&r, argv + optind, false);
     }
-    if (optind != argc - 2) {
-        return io_bad_usage(argv[0]);
-    }
-    if (!io_parse_number(argv[optind], &r.offset) ||
-        !io_parse_length(argv[optind + 1], &r.bytes)) {
-        return -EINVAL;
-    }
-    r.start_ns = aio_now_ns();
-    ret = blk_pdiscard(io.blk, r.offset, r.bytes);
     if (ret < 0) {
-        return io_failed("discard", ret);
+        return ret;
     }
-    io_report(&r);
-    return 0;
+    io_request_start(&r);
+    return io_request_end(&r, blk_pdiscard(io.blk, r.report.offset,
+                                           r.report.bytes));
 }
 
 static int cmd_flush(int argc, char **argv)
@@ -57,7 +40,7 @@ static int cmd_truncate(int argc, char **argv)
 
     while ((c = getopt(argc, argv, "m:")) != -1) {
         if (c != 'm') {
-            return io_bad_usage(argv[0]);
+            return io_bad_flag(argv[0]);
         }
         ret = bdrv_prealloc_parse(optarg, &prealloc, &error);
         if (ret < 0) {
@@ -83,13 +66,12 @@ static int cmd_truncate(int argc, char **argv)
 static int cmd_length(int argc, char **argv)
 {
     int64_t bytes = blk_getlength(io.blk);
-    g_autofree char *text = NULL;
+    char text[IO_BYTES_TEXT];
 
     if (bytes < 0) {
         return io_failed("length", (int)bytes);
     }
-    text = io_format_bytes((double)bytes);
-    printf("%s\n", text);
+    printf("%s\n", io_format_bytes(text, (double)bytes));
     return 0;
 }
 
@@ -102,15 +84,15 @@ static int cmd_info(int argc, char **argv)
 {
     g_autoptr(BlkImageInfo) image = NULL;
     BdrvInfo info = { 0 };
-    g_autofree char *cluster = NULL, *vmstate = NULL;
+    char cluster[IO_BYTES_TEXT], vmstate[IO_BYTES_TEXT];
 
     printf("format name: %s\n", bdrv_get_format_name(blk_bs(io.blk)));
     if (aio_run_blocking(io.ctx, info_entry, &info) < 0) {
         info = (BdrvInfo) { 0 };
     }
-    cluster = io_format_bytes((double)info.cluster_size);
-    vmstate = io_format_bytes((double)info.vm_state_offset);
-    printf("cluster size: %s\nvm state offset: %s\n", cluster, vmstate);
+    printf("cluster size: %s\nvm state offset: %s\n",
+           io_format_bytes(cluster, (double)info.cluster_size),
+           io_format_bytes(vmstate, (double)info.vm_state_offset));
     if (blk_image_info(io.blk, &image, NULL) == 0 && image->specific) {
         printf("Format specific information:\n");
         json_lines_print(image->specific, 1);

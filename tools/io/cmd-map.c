@@ -7,7 +7,7 @@
 static int cmd_alloc(int argc, char **argv)
 {
     uint64_t offset, count = 512, end, done = 0, allocated = 0;
-    g_autofree char *where = NULL;
+    char where[IO_BYTES_TEXT];
 
     if (!io_parse_number(argv[1], &offset) ||
         (argc == 3 && !io_parse_number(argv[2], &count))) {
@@ -26,20 +26,21 @@ static int cmd_alloc(int argc, char **argv)
         allocated += ret ? bytes : 0;
         done += bytes;
     }
-    where = io_format_bytes((double)offset);
     printf("%" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT
-           " bytes allocated at offset %s\n", allocated, count, where);
+           " bytes allocated at offset %s\n", allocated, count,
+           io_format_bytes(where, (double)offset));
     return 0;
 }
 
 static void print_run(uint64_t offset, uint64_t bytes, bool allocated)
 {
-    g_autofree char *length = io_format_bytes((double)bytes);
-    g_autofree char *where = io_format_bytes((double)offset);
+    char length[IO_BYTES_TEXT], where[IO_BYTES_TEXT];
 
     printf("%s (0x%" G_GINT64_MODIFIER "x) bytes %s at offset %s "
-           "(0x%" G_GINT64_MODIFIER "x)\n", length, bytes,
-           allocated ? "    allocated" : "not allocated", where, offset);
+           "(0x%" G_GINT64_MODIFIER "x)\n",
+           io_format_bytes(length, (double)bytes), bytes,
+           allocated ? "    allocated" : "not allocated",
+           io_format_bytes(where, (double)offset), offset);
 }
 
 static int cmd_map(int argc, char **argv)

@@ -3,91 +3,29 @@
 #include "tools/io/io.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "block/vmstate.h"
 
-typedef struct WriteArgs {
-    IoReport report;
-    bool vmstate;
-    bool zero;
-    bool has_pattern;
-    uint8_t pattern;
-    const char *file;     /* to fill the buffer from, or NULL */
-    unsigned flags;       /* BDRV_REQ_* */
-} WriteArgs;
-
-/* Flags of both commands; those in @allowed only. */
-static int parse_flags(WriteArgs *a, int argc, char **argv,
-                       const char *allowed)
-{
-    int c;
-
-    a->pattern = 0xcd;
-    while ((c = getopt(argc, argv, allowed)) != -1) {
-        switch (c) {
-        case 'b':
-            a->vmstate = true;
-            break;
-        case 'c':
-            a->flags |= BDRV_REQ_WRITE_COMPRESSED;
-            break;
-        case 'C':
-            a->report.machine = true;
-            break;
-        case 'f':
-            a->flags |= BDRV_REQ_FUA;
-            break;
-        case 'n':
-            a->flags |= BDRV_REQ_NO_FALLBACK;
-            break;
-        case 'p': /* what it once meant is always so */
-            break;
-        case 'P':
-            a->has_pattern = true;
-            if (!io_parse_pattern(optarg, &a->pattern)) {
-                return -EINVAL;
-            }
-            break;
-        case 'q':
-            a->report.quiet = true;
-            break;
-        case 's':
-            a->file = optarg;
-            break;
-        case 'u':
-            a->flags |= BDRV_REQ_MAY_UNMAP;
-            break;
-        case 'z':
-            a->zero = true;
-            break;
-        default:
-            return io_bad_usage(argv[0]);
-        }
-    }
-    return 0;
-}
-
 /* Flags that exclude or need one another. */
-static int check_flags(const WriteArgs *a)
+static int check_flags(const IoRequest *r)
 {
-    bool compressed = a->flags & BDRV_REQ_WRITE_COMPRESSED;
+    bool compressed = r->flags & BDRV_REQ_WRITE_COMPRESSED;
     const char *wrong = NULL;
 
-    if (a->vmstate && a->zero) {
+    if (r->vmstate && r->zero) {
         wrong = "-b and -z exclude one another";
-    } else if (a->vmstate && compressed) {
+    } else if (r->vmstate && compressed) {
         wrong = "-b and -c exclude one another";
-    } else if ((a->flags & BDRV_REQ_FUA) && (a->vmstate || compressed)) {
+    } else if ((r->flags & BDRV_REQ_FUA) && (r->vmstate || compressed)) {
         wrong = "-f goes neither with -b nor with -c";
-    } else if (compressed && a->zero) {
+    } else if (compressed && r->zero) {
         wrong = "-c and -z exclude one another";
-    } else if (!a->zero && (a->flags & BDRV_REQ_NO_FALLBACK)) {
+    } else if (!r->zero && (r->flags & BDRV_REQ_NO_FALLBACK)) {
         wrong = "-n goes with -z only";
-    } else if (!a->zero && (a->flags & BDRV_REQ_MAY_UNMAP)) {
+    } else if (!r->zero && (r->flags & BDRV_REQ_MAY_UNMAP)) {
         wrong = "-u goes with -z only";
-    } else if (a->zero + a->has_pattern + (a->file != NULL) > 1) {
+    } else if (r->zero + r->has_pattern + (r->start_arg != NULL) > 1) {
         wrong = "of -z, -P and -s only one can be given";
     }
     if (wrong) {
@@ -96,111 +34,74 @@ static int check_flags(const WriteArgs *a)
     return wrong ? -EINVAL : 0;
 }
 
-static int do_write(const WriteArgs *a, uint8_t *buf)
+static int do_write(IoRequest *r)
 {
-    QEMUIOVector qiov;
-
-    if (a->vmstate) {
-        return blk_vmstate_pwrite(io.blk, a->report.offset, a->report.bytes,
-                                  buf);
+    if (r->vmstate) {
+        return blk_vmstate_pwrite(io.blk, r->report.offset, r->report.bytes,
+                                  r->buf);
     }
-    if (a->zero) {
-        return blk_pwrite_zeroes(io.blk, a->report.offset, a->report.bytes,
-                                 a->flags);
+    if (r->zero) {
+        return blk_pwrite_zeroes(io.blk, r->report.offset, r->report.bytes,
+                                 r->flags);
     }
-    qemu_iovec_init_buf(&qiov, buf, a->report.bytes);
-    return blk_pwritev(io.blk, a->report.offset, a->report.bytes, &qiov,
-                       a->flags);
+    return blk_pwritev(io.blk, r->report.offset, r->report.bytes, &r->qiov,
+                       r->flags);
 }
 
-static int parse_range(WriteArgs *a, char **argv)
+/* Offset, length and what is to be written. */
+static int write_args(IoRequest *r, int argc, char **argv)
 {
-    /* Zeroes that are no data have no buffer, so any length will do. */
-    bool any = a->flags & BDRV_REQ_NO_FALLBACK;
+    int ret;
 
-    if (!io_parse_number(argv[0], &a->report.offset) ||
-        !(any ? io_parse_number : io_parse_length)(argv[1],
-                                                   &a->report.bytes)) {
-        return -EINVAL;
+    if (r->zero) {
+        /* Zeroes that are no data have no buffer, so any length will do. */
+        return io_request_range(r, argv + optind,
+                                r->flags & BDRV_REQ_NO_FALLBACK);
     }
-    if ((a->vmstate || (a->flags & BDRV_REQ_WRITE_COMPRESSED)) &&
-        (a->report.offset | a->report.bytes) % 512 != 0) {
-        printf("offset and length have to be multiples of 512 with -b and "
-               "-c\n");
-        return -EINVAL;
+    ret = io_request_vector(r, argc, argv,
+                            r->start_arg ? IO_NO_FILL : r->pattern);
+    if (ret == 0 && (r->vmstate || (r->flags & BDRV_REQ_WRITE_COMPRESSED))) {
+        ret = io_request_check_aligned(r);
     }
-    return 0;
+    if (ret == 0 && r->start_arg &&
+        !io_buffer_load(r->buf, r->report.bytes, r->start_arg)) {
+        ret = -EINVAL;
+    }
+    return ret;
+}
+
+static int run_write(IoRequest *r, int argc, char **argv, const char *letters,
+                     bool lengths)
+{
+    int ret = io_request_flags(r, argc, argv, letters, lengths);
+
+    if (ret == 0) {
+        ret = check_flags(r);
+    }
+    if (ret == 0) {
+        ret = write_args(r, argc, argv);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    io_request_start(r);
+    return io_request_end(r, do_write(r));
 }
 
 static int cmd_write(int argc, char **argv)
 {
-    WriteArgs a = { .report.op = "wrote" };
-    uint8_t *buf = NULL;
-    int ret = parse_flags(&a, argc, argv, "bcCfnpP:qs:uz");
+    g_auto(IoRequest) r = { .report.op = "wrote", .name = "write",
+                            .pattern = IO_WRITE_PATTERN };
 
-    if (ret < 0) {
-        return ret;
-    }
-    if (optind != argc - 2) {
-        return io_bad_usage(argv[0]);
-    }
-    ret = check_flags(&a);
-    if (ret == 0) {
-        ret = parse_range(&a, argv + optind);
-    }
-    if (ret < 0) {
-        return ret;
-    }
-    if (!a.zero) {
-        buf = a.file ? io_buffer_from_file(a.report.bytes, a.file)
-                     : io_buffer_new(a.report.bytes, a.pattern);
-        if (!buf) {
-            return -EINVAL;
-        }
-    }
-    a.report.start_ns = aio_now_ns();
-    ret = do_write(&a, buf);
-    if (ret < 0) {
-        io_failed("write", ret);
-    } else {
-        io_report(&a.report);
-    }
-    io_buffer_free(buf);
-    return ret;
+    return run_write(&r, argc, argv, "bcCfnpP:qs:uz", false);
 }
 
 static int cmd_writev(int argc, char **argv)
 {
-    WriteArgs a = { .report.op = "wrote" };
-    QEMUIOVector qiov;
-    uint8_t *buf;
-    int ret = parse_flags(&a, argc, argv, "CfP:q");
+    g_auto(IoRequest) r = { .report.op = "wrote", .name = "writev",
+                            .pattern = IO_WRITE_PATTERN };
 
-    if (ret < 0) {
-        return ret;
-    }
-    if (optind > argc - 2) {
-        return io_bad_usage(argv[0]);
-    }
-    if (!io_parse_number(argv[optind], &a.report.offset)) {
-        return -EINVAL;
-    }
-    buf = io_vector_new(&qiov, argc - optind - 1, argv + optind + 1,
-                        a.pattern);
-    if (!buf) {
-        return -EINVAL;
-    }
-    a.report.bytes = qiov.size;
-    a.report.start_ns = aio_now_ns();
-    ret = blk_pwritev(io.blk, a.report.offset, qiov.size, &qiov, a.flags);
-    if (ret < 0) {
-        io_failed("writev", ret);
-    } else {
-        io_report(&a.report);
-    }
-    qemu_iovec_destroy(&qiov);
-    io_buffer_free(buf);
-    return ret;
+    return run_write(&r, argc, argv, "CfP:q", true);
 }
 
 const IoCommand io_write_commands[] = {

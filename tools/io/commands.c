@@ -11,6 +11,9 @@
 
 #include "util/nearest.h"
 
+/* Of a longer word this much is repeated. */
+#define SHOWN 64
+
 static const IoCommand *const lists[] = {
     io_read_commands, io_write_commands, io_aio_commands, io_map_commands,
     io_image_commands, io_debug_commands, io_open_commands,
@@ -40,17 +43,28 @@ const IoCommand *io_nth_command(unsigned i)
     return i < sorted->len ? g_ptr_array_index(sorted, i) : NULL;
 }
 
-const IoCommand *io_find_command(const char *name)
+static GHashTable *make_names(void)
 {
+    GHashTable *names = g_hash_table_new(g_str_hash, g_str_equal);
     const IoCommand *c;
 
     for (unsigned i = 0; (c = io_nth_command(i)) != NULL; i++) {
-        if (strcmp(c->name, name) == 0 ||
-            (c->alt && strcmp(c->alt, name) == 0)) {
-            return c;
+        g_hash_table_insert(names, (gpointer)c->name, (gpointer)c);
+        if (c->alt) {
+            g_hash_table_insert(names, (gpointer)c->alt, (gpointer)c);
         }
     }
-    return NULL;
+    return names;
+}
+
+const IoCommand *io_find_command(const char *name)
+{
+    static GHashTable *names;
+
+    if (!names) {
+        names = make_names();
+    }
+    return g_hash_table_lookup(names, name);
 }
 
 int io_usage(const IoCommand *command)
@@ -65,6 +79,14 @@ int io_bad_usage(const char *name)
     return io_usage(io_find_command(name));
 }
 
+int io_bad_flag(const char *name)
+{
+    io_sync_output();
+    fprintf(stderr, "%s: there is no flag -%c, or it lacks its argument\n",
+            name, optopt);
+    return io_bad_usage(name);
+}
+
 static int unknown_command(const char *name)
 {
     g_autofree char *hint = NULL;
@@ -76,7 +98,9 @@ static int unknown_command(const char *name)
         nearest_offer(&n, c->name);
     }
     hint = nearest_hint(&n, "", "; 'help' lists them");
-    fprintf(stderr, "there is no command '%s'%s\n", name, hint);
+    io_sync_output();
+    fprintf(stderr, "there is no command '%.*s%s'%s\n", SHOWN, name,
+            strlen(name) > SHOWN ? "..." : "", hint);
     return -EINVAL;
 }
 
@@ -85,6 +109,7 @@ static int check_count(const IoCommand *c, int args)
     if (args >= c->min_args && (c->max_args < 0 || args <= c->max_args)) {
         return 0;
     }
+    io_sync_output();
     fprintf(stderr, "%s has %d argument%s; it wants ", c->name, args,
             args == 1 ? "" : "s");
     if (c->max_args < 0) {
@@ -106,6 +131,7 @@ static int run_words(int argc, char **argv)
         return unknown_command(argv[0]);
     }
     if (c->needs_image && !io.blk) {
+        io_sync_output();
         fprintf(stderr, "%s: no image is open; 'open FILE' opens one\n",
                 c->name);
         return -EINVAL;
@@ -120,25 +146,29 @@ static int run_words(int argc, char **argv)
         return -EROFS;
     }
     optind = 0; /* getopt() starts anew */
+    opterr = 0; /* io_bad_flag() tells */
     return c->run(argc, argv);
 }
 
 int io_run_line(const char *line)
 {
-    g_auto(GStrv) words = g_strsplit_set(line, " \t", -1);
-    int argc = 0;
+    static GPtrArray *words; /* kept: commands do not run lines */
+    g_autofree char *text = g_strdup(line);
+    char *rest = NULL;
 
-    for (unsigned i = 0; words[i]; i++) {
-        char *word = words[i];
-
-        words[i] = NULL;
-        if (*word) {
-            words[argc++] = word;
-        } else {
-            g_free(word);
-        }
+    if (!words) {
+        words = g_ptr_array_new();
     }
-    return argc > 0 ? run_words(argc, words) : 0;
+    g_ptr_array_set_size(words, 0);
+    for (char *word = strtok_r(text, " \t", &rest); word;
+         word = strtok_r(NULL, " \t", &rest)) {
+        g_ptr_array_add(words, word);
+    }
+    if (words->len == 0) {
+        return 0;
+    }
+    g_ptr_array_add(words, NULL);
+    return run_words((int)words->len - 1, (char **)words->pdata);
 }
 
 static int cmd_help(int argc, char **argv)

@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Lines of standard input, after a prompt. On a terminal they can be edited
- * and have a history, kept in ~/.firn-io_history, when the library for that is
- * there.
+ * Lines of standard input, after a prompt. On a terminal they can be edited,
+ * have a history, kept in ~/.firn-io_history, and Tab completes names of
+ * commands and, for open, of files, when the library for that is there.
+ *
+ * Otherwise they are cut out of a buffer. What was printed goes out before
+ * more has to be read, so that whoever sends a line after the answer to the
+ * last one gets that answer, while a file of commands costs few writes.
  */
 #include "tools/io/io.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #if defined(HAVE_LIBEDIT)
@@ -16,21 +22,87 @@
 #include <readline/readline.h>
 #endif
 
-static char *read_plain(const char *prompt)
+#define CHUNK 65536u
+#define MAX_LINE (1u << 20)
+
+static struct {
+    char *data;
+    size_t size;          /* of the memory */
+    size_t start, end;    /* what was read and not taken yet */
+    bool at_end;
+} input;
+
+/* More of standard input behind what is there. */
+static void fill_input(void)
 {
-    char *line = NULL;
-    size_t size = 0;
     ssize_t n;
 
-    fputs(prompt, stdout);
-    fflush(stdout);
-    n = getline(&line, &size, stdin);
-    if (n < 0) {
-        free(line);
-        return NULL;
+    if (input.start > 0) {
+        memmove(input.data, input.data + input.start,
+                input.end - input.start);
+        input.end -= input.start;
+        input.start = 0;
     }
-    if (n > 0 && line[n - 1] == '\n') {
-        line[n - 1] = '\0';
+    if (input.size - input.end <= CHUNK) {
+        input.size = input.end + 2 * CHUNK;
+        input.data = g_realloc(input.data, input.size);
+    }
+    fflush(stdout);
+    do {
+        n = read(STDIN_FILENO, input.data + input.end, CHUNK);
+    } while (n < 0 && errno == EINTR);
+    if (n > 0) {
+        input.end += (size_t)n;
+    } else {
+        input.at_end = true;
+    }
+}
+
+/* The next line, or NULL; *@too_long when it is cut. */
+static char *take_line(bool *too_long)
+{
+    size_t searched = 0;
+
+    *too_long = false;
+    for (;;) {
+        size_t length = input.end - input.start;
+        char *from = input.data + input.start;
+        char *end = length > searched ?
+            memchr(from + searched, '\n', length - searched) : NULL;
+
+        if (end) {
+            input.start += (size_t)(end - from) + 1;
+            *end = '\0';
+            return from;
+        }
+        if (input.at_end) {
+            if (length > 0 || *too_long) {
+                input.start = input.end;
+                from[length] = '\0'; /* fill_input() has left room */
+                return from;
+            }
+            return NULL;
+        }
+        searched = length;
+        if (length > MAX_LINE) {
+            *too_long = true;
+            input.end = input.start; /* forget what it was */
+            searched = 0;
+        }
+        fill_input();
+    }
+}
+
+static const char *read_plain(const char *prompt)
+{
+    char *line;
+    bool too_long;
+
+    fputs(prompt, stdout);
+    while ((line = take_line(&too_long)) != NULL && too_long) {
+        io_error("a line is longer than %u bytes", MAX_LINE);
+        io.failed = true;
+        fputs(prompt, stdout);
     }
     return line;
 }
@@ -50,20 +122,64 @@ static void save_history(void)
     write_history(path); /* a history that cannot be kept is no failure */
 }
 
-static char *read_edited(const char *prompt)
+/* The next name of a command that begins with @text; all anew at @state 0. */
+static char *next_name(const char *text, int state)
 {
-    static bool initialized;
-    char *line;
+    static unsigned next;
+    const IoCommand *c;
 
-    if (!initialized) {
-        g_autofree char *path = history_path();
-
-        using_history();
-        stifle_history(MAX_HISTORY);
-        read_history(path);
-        atexit(save_history);
-        initialized = true;
+    if (state == 0) {
+        next = 0;
     }
+    while ((c = io_nth_command(next++)) != NULL) {
+        if (g_str_has_prefix(c->name, text)) {
+            return strdup(c->name); /* freed by the library */
+        }
+    }
+    return NULL;
+}
+
+/* Candidates for the word that begins at @start of the line. */
+static char **complete(const char *text, int start, int end)
+{
+    g_autofree char *before = g_strndup(rl_line_buffer, (gsize)start);
+    const char *command = g_strstrip(before);
+
+    if (!*command || strcmp(command, "help") == 0 ||
+        strcmp(command, "?") == 0) {
+        rl_attempted_completion_over = 1;
+        return rl_completion_matches(text, next_name);
+    }
+    /* Files are offered by the library itself unless we say no. */
+    rl_attempted_completion_over = !g_str_has_prefix(command, "open") &&
+                                   !g_str_has_prefix(command, "o ") &&
+                                   strcmp(command, "o") != 0 &&
+                                   !g_str_has_suffix(command, " -s");
+    return NULL;
+}
+
+static void start_editing(void)
+{
+    g_autofree char *path = history_path();
+
+    rl_readline_name = "firn-io";
+    rl_attempted_completion_function = complete;
+    using_history();
+    stifle_history(MAX_HISTORY);
+    read_history(path);
+    atexit(save_history);
+}
+
+static const char *read_edited(const char *prompt)
+{
+    static bool started;
+    static char *line;
+
+    if (!started) {
+        start_editing();
+        started = true;
+    }
+    free(line);
     line = readline(prompt);
     if (line && *line) {
         add_history(line);
@@ -74,10 +190,13 @@ static char *read_edited(const char *prompt)
 #define read_edited read_plain
 #endif
 
-char *io_read_line(void)
+const char *io_read_line(void)
 {
-    g_autofree char *prompt = g_strdup_printf("%s> ", io.program);
+    static char *prompt;
 
+    if (!prompt) {
+        prompt = g_strdup_printf("%s> ", io.program);
+    }
     if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) {
         return read_edited(prompt);
     }

@@ -20,7 +20,9 @@ typedef struct IoSession {
     BlockBackend *blk;    /* NULL: no image is open */
     const char *program;  /* for prompt and messages */
     bool misalign;        /* buffers for O_DIRECT are misaligned (-m) */
+    bool prompts;         /* commands come from standard input */
     bool quit;
+    bool failed;          /* something that no command has told */
     unsigned aio;         /* aio_read and aio_write that are not reported */
 } IoSession;
 
@@ -57,8 +59,13 @@ const IoCommand *io_find_command(const char *name);
 int io_usage(const IoCommand *command);
 /* As above, by name, for a command that found its arguments wrong. */
 int io_bad_usage(const char *name);
+/* The same for a flag, the last that getopt() has seen. */
+int io_bad_flag(const char *name);
 /* "PROGRAM: message" on standard error. */
 void io_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
+/* Before something is written to standard error or the process ends: after a
+ * prompt, what was printed is out. */
+void io_sync_output(void);
 
 /* --- Images (open.c) --- */
 
@@ -73,10 +80,9 @@ typedef struct IoOpen {
 bool io_set_cache(IoOpen *o, const char *text);
 bool io_set_discard(IoOpen *o, const char *text);
 bool io_set_aio(IoOpen *o, const char *text);
-/* Open as io.blk; @options are consumed. 0 or -errno. */
-int io_open_image(const char *filename, BdrvOptions *options,
-                  const IoOpen *o);
-/* Wait for aio requests and close; 0 or -errno. */
+/* Open as io.blk; @options are consumed, @o may change. 0 or -errno. */
+int io_open_image(const char *filename, BdrvOptions *options, IoOpen *o);
+/* Let what is stopped go on, wait for aio requests and close; 0 or -errno. */
 int io_close_image(void);
 /* The command reopen (reopen.c). */
 int io_cmd_reopen(int argc, char **argv);
@@ -92,25 +98,23 @@ bool io_parse_number(const char *text, uint64_t *ret);
 bool io_parse_length(const char *text, uint64_t *ret);
 bool io_parse_pattern(const char *text, uint8_t *ret);
 
-/* Memory of @bytes, all of them @pattern. Free with io_buffer_free(). */
-uint8_t *io_buffer_new(uint64_t bytes, int pattern);
-/* The same filled with what is in the file @path, repeated; NULL after saying
- * why not. */
-uint8_t *io_buffer_from_file(uint64_t bytes, const char *path);
+/* Memory of @bytes, all of them @fill unless that is IO_NO_FILL. Free with
+ * io_buffer_free(). */
+#define IO_NO_FILL (-1)
+uint8_t *io_buffer_new(uint64_t bytes, int fill);
 void io_buffer_free(uint8_t *buf);
+/* Put what is in the file @path, repeated, into @buf. false after saying why
+ * not. */
+bool io_buffer_load(uint8_t *buf, uint64_t bytes, const char *path);
 /* Hex dump, as of @offset. */
 void io_buffer_dump(const uint8_t *buf, uint64_t offset, uint64_t bytes);
 bool io_buffer_is(const uint8_t *buf, uint8_t pattern, uint64_t bytes);
 
-/* Lengths argv[0..argc) as one buffer cut into as many pieces; NULL after
- * saying what is wrong. The vector is to be destroyed. */
-uint8_t *io_vector_new(QEMUIOVector *qiov, int argc, char **argv,
-                       int pattern);
-
 /* --- Reports (report.c) --- */
 
-/* "1.500 MiB". To be freed. */
-char *io_format_bytes(double bytes);
+/* "1.500 MiB"; returns @out. */
+#define IO_BYTES_TEXT 40
+char *io_format_bytes(char out[IO_BYTES_TEXT], double bytes);
 
 typedef struct IoReport {
     const char *op;       /* "read", "wrote", "discard" */
@@ -125,9 +129,57 @@ void io_report(const IoReport *r);
 /* "WHAT failed: ..." on standard output; returns @ret. */
 int io_failed(const char *what, int ret);
 
+/* --- Requests (request.c) --- */
+
+/* What is written unless -P or -s says otherwise. */
+#define IO_WRITE_PATTERN 0xcd
+
+typedef struct IoRequest {
+    IoReport report;
+    const char *name;     /* how a failure is told */
+    bool vmstate, zero, dump, invalid, has_pattern;
+    bool verify;          /* what was read is to be all @pattern */
+    uint8_t pattern;
+    unsigned flags;       /* BDRV_REQ_* */
+    const char *start_arg;  /* of -s: where the check starts, or a file */
+    const char *length_arg; /* of -l */
+    uint64_t start, length; /* of what is verified */
+    uint8_t *buf;         /* or NULL */
+    QEMUIOVector qiov;    /* @buf cut into pieces; valid with @buf */
+} IoRequest;
+
+/* Flags of @letters (for getopt), then an offset and one length, or several
+ * when @lengths. Returns 0 or -EINVAL after saying what is wrong. */
+int io_request_flags(IoRequest *r, int argc, char **argv, const char *letters,
+                     bool lengths);
+/* Offset and length in @words; any length when @any. */
+int io_request_range(IoRequest *r, char **words, bool any);
+/* The same with as many lengths as there are words before @argc, and the
+ * buffer for them. */
+int io_request_vector(IoRequest *r, int argc, char **argv, int fill);
+/* As the last, for reads; -P is what they expect. */
+int io_request_read_args(IoRequest *r, int argc, char **argv);
+/* -b and -c take whole sectors. */
+int io_request_check_aligned(const IoRequest *r);
+/* Start the clock. */
+void io_request_start(IoRequest *r);
+/* The request ended with @ret: verify, dump, report. 0 or -errno. */
+int io_request_end(IoRequest *r, int ret);
+void io_request_clear(IoRequest *r);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(IoRequest, io_request_clear)
+
+/* --- Breakpoints (cmd-debug.c) --- */
+
+/* What is stopped goes on, and nothing will be stopped any more. */
+void io_release_breaks(void);
+/* A request that is stopped, by its tag, or NULL. */
+const char *io_suspended_tag(void);
+void io_watch_breaks(void);
+
 /* --- Terminal (input.c) --- */
 
-/* The next line of standard input, to be freed; NULL at its end. */
-char *io_read_line(void);
+/* The next line of standard input, valid until the next call; NULL at its
+ * end. */
+const char *io_read_line(void);
 
 #endif

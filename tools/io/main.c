@@ -56,11 +56,19 @@ void io_error(const char *format, ...)
 {
     va_list ap;
 
+    io_sync_output();
     va_start(ap, format);
     fprintf(stderr, "%s: ", io.program);
     vfprintf(stderr, format, ap);
     fputc('\n', stderr);
     va_end(ap);
+}
+
+void io_sync_output(void)
+{
+    if (io.prompts) {
+        fflush(stdout);
+    }
 }
 
 /* --object secret,id=NAME,... */
@@ -209,7 +217,7 @@ static void start_context(const Args *a)
     aio_set_current(io.ctx);
 }
 
-static int open_first(const Args *a, const char *name)
+static int open_first(Args *a, const char *name)
 {
     BdrvOptions *options = bdrv_options_new();
 
@@ -223,30 +231,20 @@ static int open_first(const Args *a, const char *name)
     return options ? io_open_image(name, options, &a->open) : -1;
 }
 
-static void on_suspended(const char *tag, bool resumed)
-{
-    printf("blkdebug: %s request '%s'\n", resumed ? "Resuming" : "Suspended",
-           tag);
-}
-
 /* Returns whether every command was done. */
 static bool run_all(const Args *a)
 {
+    const char *line;
     bool ok = true;
 
+    io.prompts = a->commands->len == 0;
     for (guint i = 0; i < a->commands->len && !io.quit; i++) {
         ok &= io_run_line(g_ptr_array_index(a->commands, i)) >= 0;
     }
-    while (a->commands->len == 0 && !io.quit) {
-        char *line = io_read_line();
-
-        if (!line) {
-            break;
-        }
+    while (io.prompts && !io.quit && (line = io_read_line()) != NULL) {
         ok &= io_run_line(line) >= 0;
-        free(line);
     }
-    return ok;
+    return ok && !io.failed;
 }
 
 int main(int argc, char **argv)
@@ -260,7 +258,7 @@ int main(int argc, char **argv)
     a.commands = g_ptr_array_new();
     parse_args(&a, argc, argv);
     start_context(&a);
-    bdrv_debug_set_notify(on_suspended);
+    io_watch_breaks();
     if (optind < argc && open_first(&a, argv[optind]) < 0) {
         return EXIT_FAILURE;
     }

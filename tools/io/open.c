@@ -85,8 +85,10 @@ static int create_overlay(const char *filename, const BdrvOptions *options,
 
 /* Consumes @options. */
 static int open_overlay(const char *filename, BdrvOptions *options,
-                        unsigned flags, GError **errp)
+                        const IoOpen *o, GError **errp)
 {
+    /* What is written is of no use after a crash, and nobody else's. */
+    unsigned flags = (o->flags & ~BDRV_O_FORCE_SHARE) | BDRV_O_NO_FLUSH;
     g_autofree char *path = NULL;
     BdrvOptions *top = NULL;
     int fd = g_file_open_tmp("firn-io-XXXXXX", &path, errp);
@@ -97,19 +99,23 @@ static int open_overlay(const char *filename, BdrvOptions *options,
         return -EIO;
     }
     close(fd);
-    ret = create_overlay(filename, options, flags, path, errp);
+    ret = create_overlay(filename, options, o->flags, path, errp);
     if (ret == 0) {
         top = bdrv_options_new();
         bdrv_options_set(top, "driver", "qcow2");
         bdrv_options_set(top, "file.driver", "file");
         bdrv_options_set(top, "file.filename", path);
+        if (o->copy_on_read) {
+            bdrv_options_set(top, "copy-on-read", "on");
+        }
         if (filename) {
             bdrv_options_set(top, "backing.file.filename", filename);
         }
+        if (o->flags & BDRV_O_FORCE_SHARE) {
+            bdrv_options_set(options, "force-share", "on");
+        }
         bdrv_options_add_prefix(top, "backing.", options);
-        /* What is written is of no use after a crash. */
-        ret = blk_open(io.ctx, NULL, top, flags | BDRV_O_RDWR |
-                       BDRV_O_NO_FLUSH, &io.blk, errp);
+        ret = blk_open(io.ctx, NULL, top, flags, &io.blk, errp);
     } else {
         bdrv_options_free(options);
     }
@@ -117,25 +123,59 @@ static int open_overlay(const char *filename, BdrvOptions *options,
     return ret;
 }
 
-static int open_plain(const char *filename, BdrvOptions *options,
-                      const IoOpen *o, GError **errp)
+/* What the flags and options say together. The option read-only goes before
+ * the flag, but an image that is to be written has to be writable. */
+static int check_mode(IoOpen *o, BdrvOptions *options, GError **errp)
 {
+    g_autofree char *given = g_strdup(bdrv_options_get(options, "read-only"));
+    const char *wrong = NULL;
+    bool read_only = false;
+
+    if (given) {
+        int ret = bdrv_options_take_bool(options, "read-only", false,
+                                         &read_only, errp);
+
+        if (ret < 0) {
+            return ret;
+        }
+        bdrv_options_set(options, "read-only", given);
+    }
+    if (read_only && (o->flags & BDRV_O_RDWR)) {
+        wrong = "the option read-only=on needs -r as well";
+    } else if (given && !read_only) {
+        o->flags |= BDRV_O_RDWR;
+    }
     if (o->native_aio && !(o->flags & BDRV_O_NOCACHE)) {
-        bdrv_options_free(options);
-        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL, "native aio "
-                    "needs cache mode none or directsync (-n)");
+        wrong = "native aio needs cache mode none or directsync (-n)";
+    } else if (o->copy_on_read && !(o->flags & BDRV_O_RDWR)) {
+        wrong = "copy on read writes to the image, which -r forbids";
+    }
+    if (wrong) {
+        g_set_error_literal(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL, wrong);
         return -EINVAL;
+    }
+    return 0;
+}
+
+static int open_plain(const char *filename, BdrvOptions *options,
+                      IoOpen *o, GError **errp)
+{
+    int ret = check_mode(o, options, errp);
+
+    if (ret < 0) {
+        bdrv_options_free(options);
+        return ret;
+    }
+    if (o->snapshot) {
+        return open_overlay(filename, options, o, errp);
     }
     if (o->copy_on_read) {
         bdrv_options_set_default(options, "copy-on-read", "on");
     }
-    if (o->snapshot) {
-        return open_overlay(filename, options, o->flags, errp);
-    }
     return blk_open(io.ctx, filename, options, o->flags, &io.blk, errp);
 }
 
-int io_open_image(const char *filename, BdrvOptions *options, const IoOpen *o)
+int io_open_image(const char *filename, BdrvOptions *options, IoOpen *o)
 {
     GError *error = NULL;
     int ret;
@@ -167,6 +207,7 @@ int io_close_image(void)
     if (!blk) {
         return 0;
     }
+    io_release_breaks();
     AIO_WAIT_WHILE(io.ctx, io.aio > 0);
     io.blk = NULL;
     ret = blk_close(blk);
@@ -218,7 +259,7 @@ static bool apply_flag(IoOpen *o, BdrvOptions **options, int c,
         }
         return more;
     default:
-        io_bad_usage("open");
+        io_bad_flag("open");
         return false;
     }
 }

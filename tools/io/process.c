@@ -49,6 +49,10 @@ static int cmd_sigraise(int argc, char **argv)
     if (!parse_int(argv[1], &sig)) {
         return -EINVAL;
     }
+    if (sig > SIGRTMAX) {
+        printf("'%s' is no signal: there are 1 to %d\n", argv[1], SIGRTMAX);
+        return -EINVAL;
+    }
     fflush(NULL); /* what was reported so far is not lost */
     raise(sig);
     return 0;
@@ -56,6 +60,7 @@ static int cmd_sigraise(int argc, char **argv)
 
 static int cmd_abort(int argc, char **argv)
 {
+    io_sync_output();
     abort();
 }
 

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What commands that read and write have in common, those that wait for their
+ * request and those that do not: flags, offset and lengths, the buffer, and
+ * what is told in the end. Commands say which flags they have and whether -P
+ * is what to write or what to expect.
+ */
+#include "tools/io/io.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+static int apply_flag(IoRequest *r, int c, const char *command)
+{
+    switch (c) {
+    case 'b':
+        r->vmstate = true;
+        break;
+    case 'c':
+        r->flags |= BDRV_REQ_WRITE_COMPRESSED;
+        break;
+    case 'C':
+        r->report.machine = true;
+        break;
+    case 'f':
+        r->flags |= BDRV_REQ_FUA;
+        break;
+    case 'i':
+        r->invalid = true;
+        break;
+    case 'l':
+        r->length_arg = optarg;
+        break;
+    case 'n':
+        r->flags |= BDRV_REQ_NO_FALLBACK;
+        break;
+    case 'p': /* what it once meant is always so */
+        break;
+    case 'P':
+        r->has_pattern = true;
+        return io_parse_pattern(optarg, &r->pattern) ? 0 : -EINVAL;
+    case 'q':
+        r->report.quiet = true;
+        break;
+    case 's':
+        r->start_arg = optarg;
+        break;
+    case 'u':
+        r->flags |= BDRV_REQ_MAY_UNMAP;
+        break;
+    case 'v':
+        r->dump = true;
+        break;
+    case 'z':
+        r->zero = true;
+        break;
+    default:
+        return io_bad_flag(command);
+    }
+    return 0;
+}
+
+int io_request_flags(IoRequest *r, int argc, char **argv, const char *letters,
+                     bool lengths)
+{
+    int c;
+
+    while ((c = getopt(argc, argv, letters)) != -1) {
+        int ret = apply_flag(r, c, argv[0]);
+
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    if (argc - optind < 2 || (!lengths && argc - optind > 2)) {
+        return io_bad_usage(argv[0]);
+    }
+    return 0;
+}
+
+int io_request_range(IoRequest *r, char **words, bool any)
+{
+    bool ok = io_parse_number(words[0], &r->report.offset) &&
+              (any ? io_parse_number : io_parse_length)(words[1],
+                                                        &r->report.bytes);
+
+    return ok ? 0 : -EINVAL;
+}
+
+int io_request_vector(IoRequest *r, int argc, char **argv, int fill)
+{
+    int n = argc - optind - 1;
+    uint64_t one;
+    g_autofree uint64_t *several = n > 1 ? g_new(uint64_t, n) : NULL;
+    uint64_t *lengths = several ? several : &one;
+    uint8_t *piece;
+
+    if (!io_parse_number(argv[optind], &r->report.offset)) {
+        return -EINVAL;
+    }
+    for (int i = 0; i < n; i++) {
+        if (!io_parse_length(argv[optind + 1 + i], &lengths[i])) {
+            return -EINVAL;
+        }
+        r->report.bytes += lengths[i]; /* n times 2 GiB: no overflow */
+    }
+    if (r->report.bytes > IO_MAX_BYTES) {
+        printf("the lengths add up to more than one request can have, which "
+               "is %" G_GUINT64_FORMAT "\n", IO_MAX_BYTES);
+        return -EINVAL;
+    }
+    piece = r->buf = io_buffer_new(r->report.bytes, fill);
+    if (n == 1) {
+        qemu_iovec_init_buf(&r->qiov, r->buf, r->report.bytes);
+        return 0;
+    }
+    qemu_iovec_init(&r->qiov, n);
+    for (int i = 0; i < n; i++) {
+        qemu_iovec_add(&r->qiov, piece, lengths[i]);
+        piece += lengths[i];
+    }
+    return 0;
+}
+
+/* Part or all of what is read is verified. */
+static int set_verify_range(IoRequest *r)
+{
+    uint64_t bytes = r->report.bytes;
+
+    r->verify = r->has_pattern;
+    if ((r->start_arg && !io_parse_number(r->start_arg, &r->start)) ||
+        (r->length_arg && !io_parse_number(r->length_arg, &r->length))) {
+        return -EINVAL;
+    }
+    if (!r->length_arg) {
+        r->length = r->start <= bytes ? bytes - r->start : 0;
+    }
+    if (r->start > bytes || r->length > bytes - r->start) {
+        printf("what is to be verified does not lie within what is read\n");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+int io_request_read_args(IoRequest *r, int argc, char **argv)
+{
+    /* Bytes that are looked at must not be those of the request before. */
+    bool looked_at = r->has_pattern || r->dump;
+    int ret = io_request_vector(r, argc, argv, looked_at ? 0xab : IO_NO_FILL);
+
+    return ret < 0 ? ret : set_verify_range(r);
+}
+
+int io_request_check_aligned(const IoRequest *r)
+{
+    if ((r->report.offset | r->report.bytes) % 512 != 0) {
+        printf("offset and length have to be multiples of 512 with -b and "
+               "-c\n");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+void io_request_start(IoRequest *r)
+{
+    r->report.start_ns = aio_now_ns();
+}
+
+int io_request_end(IoRequest *r, int ret)
+{
+    if (ret < 0) {
+        return io_failed(r->name, ret);
+    }
+    ret = 0;
+    if (r->verify && !io_buffer_is(r->buf + r->start, r->pattern, r->length)) {
+        printf("Pattern verification failed at offset %" G_GUINT64_FORMAT
+               ", %" G_GUINT64_FORMAT " bytes\n",
+               r->report.offset + r->start, r->length);
+        ret = -EINVAL;
+    }
+    if (r->dump && !r->report.quiet) {
+        io_buffer_dump(r->buf, r->report.offset, r->report.bytes);
+    }
+    io_report(&r->report);
+    return ret;
+}
+
+void io_request_clear(IoRequest *r)
+{
+    if (r->buf) {
+        qemu_iovec_destroy(&r->qiov);
+        io_buffer_free(r->buf);
+    }
+}
