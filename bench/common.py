@@ -72,11 +72,11 @@ def build_program(build, program):
     return os.path.join(build, program)
 
 
-def publish_section(name, text):
+def publish_section(name, text, page='docs/performance.md'):
     """Put @text between the markers of bench/@name in the page."""
     begin = '<!-- bench/%s: begin -->' % name
     end = '<!-- bench/%s: end -->' % name
-    page = os.path.join(ROOT, 'docs/performance.md')
+    page = os.path.join(ROOT, page)
     with open(page, encoding='utf-8') as old:
         head, rest = old.read().split(begin, 1)
     tail = rest.split(end, 1)[1]
