@@ -127,7 +127,8 @@ static int coroutine_fn blkdebug_co_open(BlockDriverState *bs,
     bs->growable = bs->file->bs->growable;
     bs->supported_write_flags = BDRV_REQ_FUA;
     bs->supported_zero_flags = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP |
-                               BDRV_REQ_NO_FALLBACK;
+                               BDRV_REQ_NO_FALLBACK |
+                               BDRV_REQ_EXPLICIT_ZERO;
     return 0;
 }
 

@@ -431,7 +431,8 @@ int coroutine_fn qcow2_co_open(BlockDriverState *bs, BdrvOptions *options,
     }
     bs->request_alignment = s->hdr.crypt_method ? QCOW2_SECTOR : 1;
     bs->pdiscard_alignment = s->cluster_size;
-    bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
+    bs->supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK |
+                               BDRV_REQ_EXPLICIT_ZERO;
     return 0;
 }
 

@@ -447,6 +447,9 @@ static int coroutine_fn zero_request(Qcow2State *s, uint64_t offset,
     uint64_t end = offset + bytes, lo, hi;
     int ret = 0;
 
+    if (s->hdr.version < 3 && (flags & BDRV_REQ_EXPLICIT_ZERO)) {
+        return -ENOTSUP;
+    }
     whole_units(s, 1ULL << s->subcluster_bits, offset, bytes, &lo, &hi);
     if (lo >= hi) {
         uint64_t split = MIN(lo, end);

@@ -74,6 +74,12 @@ enum {
      * -EIO: one of them has data already; -ENOTSUP: the node cannot.
      */
     BDRV_REQ_WRITE_COMPRESSED = 1u << 3,
+    /*
+     * Zeroes: stored even if that takes data (version 2 of qcow2) where the
+     * node reads as zeroes for want of a backing file, because it is about to
+     * get one. Nodes that never have one need not know the flag.
+     */
+    BDRV_REQ_EXPLICIT_ZERO = 1u << 4,
 };
 
 /* Block status, ORed. */
@@ -300,6 +306,28 @@ int no_coroutine_fn blk_change_backing_file(BlockBackend *blk,
 /* Drop what the top node holds, so that its backing file shows everywhere. */
 int coroutine_fn blk_co_make_empty(BlockBackend *blk, GError **errp);
 int no_coroutine_fn blk_make_empty(BlockBackend *blk, GError **errp);
+
+typedef struct BlkRebaseOptions {
+    BlockBackend *backing;  /* the new backing file, open; NULL: none */
+    const char *file;       /* what the image is to call it, */
+    const char *format;     /* and its format; NULL: none */
+    bool compressed;        /* store what has to be copied compressed */
+    unsigned workers;       /* copies at a time; 0: a default */
+    BdrvProgressFunc *progress; /* in bytes; NULL: none */
+    void *opaque;
+} BlkRebaseOptions;
+
+/*
+ * Give the image another backing file without changing what the disk shows:
+ * what that needs is copied from the present one, which must be open if there
+ * is one, into the top node first. On failure the image has its old backing
+ * file and reads as before; when it succeeds the node has still the old one
+ * open.
+ */
+int coroutine_fn blk_co_rebase(BlockBackend *blk, const BlkRebaseOptions *o,
+                               GError **errp);
+int no_coroutine_fn blk_rebase(BlockBackend *blk, const BlkRebaseOptions *o,
+                               GError **errp);
 
 typedef struct BlkCommitOptions {
     bool drop;              /* make the top node empty afterwards */

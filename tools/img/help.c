@@ -46,7 +46,7 @@ static const struct {
     { "measure", "[-O FMT] [-o OPTIONS] [--output=human|json] [-f FMT]\n"
       "    [-l SNAPSHOT] [-U] (--size SIZE | FILE)",
       "Tell how much space a new image would take." },
-    { "rebase", "[-f FMT] [-t CACHE] [-T CACHE] [-p] [-q] [-u] [-U]\n"
+    { "rebase", "[-f FMT] [-t CACHE] [-T CACHE] [-p] [-q] [-u | -c] [-U]\n"
       "    -b FILE [-F FMT] FILE",
       "Give an image another backing file (-b '' for none)." },
     { "resize", "[-f FMT] [--preallocation=MODE] [-q] [--shrink] FILE "
