@@ -408,15 +408,9 @@ const ToolCommand tool_dump_ram = {
     .options = "oBEG",
     .has_tag = true,
     .needs_out = true,
-    .synopsis = "IMAGE TAG -o FILE [--block NAME | --elf]",
+    .synopsis = "IMAGE TAG -o FILE",
     .help = "Writes guest memory as sparse raw files: the largest RAM block\n"
-            "to FILE, every other one to FILE.NAME.\n\n"
-            "  -o, --out FILE    where to\n"
-            "  --block NAME      only this RAM block, to FILE\n"
-            "  --elf             the largest RAM block as an ELF core file,\n"
-            "                    at guest-physical addresses, with the\n"
-            "                    registers of the vCPUs (x86)\n"
-            "  --below-4g SIZE   with --elf: how much of it is below 4 GiB\n"
-            "                    (default: what the machine type does)\n",
+            "to FILE, every other one to FILE.NAME.\n",
+    .example = "disk.qcow2 monday --elf -o guest.core",
     .run = run,
 };

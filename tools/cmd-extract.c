@@ -96,7 +96,7 @@ const ToolCommand tool_extract = {
     .has_tag = true,
     .needs_out = true,
     .synopsis = "IMAGE TAG -o FILE",
-    .help = "Writes the machine state's migration stream, as it is.\n\n"
-            "  -o, --out FILE    where to; '-' is standard output\n",
+    .help = "Writes the machine state's migration stream, as it is.\n",
+    .example = "disk.qcow2 monday -o monday.vmstate",
     .run = run,
 };

@@ -84,8 +84,9 @@ static int run(const ToolArgs *args)
 const ToolCommand tool_list = {
     .name = "list",
     .options = "J",
-    .synopsis = "IMAGE [--output=human|json]",
+    .synopsis = "IMAGE",
     .help = "Lists the internal snapshots of IMAGE, like qemu-img snapshot "
             "-l.\n",
+    .example = "disk.qcow2",
     .run = run,
 };

@@ -165,11 +165,9 @@ const ToolCommand tool_show = {
     .name = "show",
     .options = "JDF",
     .has_tag = true,
-    .synopsis = "IMAGE TAG [--output=human|json] [--device NAME]",
+    .synopsis = "IMAGE TAG",
     .help = "Shows what a machine state consists of: sections with offset\n"
-            "and size, RAM blocks, devices and the value of every field.\n\n"
-            "  --output FORMAT   human (default) or json\n"
-            "  --device NAME     only sections of this name\n"
-            "  --no-fields       sections, but not what is in them\n",
+            "and size, RAM blocks, devices and the value of every field.\n",
+    .example = "disk.qcow2 monday --device timer",
     .run = run,
 };

@@ -325,10 +325,9 @@ const ToolCommand tool_verify = {
     .name = "verify",
     .options = "JN",
     .has_tag = true,
-    .synopsis = "IMAGE TAG [--output=human|json] [--no-checksum]",
+    .synopsis = "IMAGE TAG",
     .help = "Parses the whole machine state and prints sizes and checksums.\n"
-            "A RAM block's checksum is that of the file dump-ram writes.\n\n"
-            "  --output FORMAT   human (default) or json\n"
-            "  --no-checksum     structure only, at the speed of the disk\n",
+            "A RAM block's checksum is that of the file dump-ram writes.\n",
+    .example = "disk.qcow2 monday",
     .run = run,
 };

@@ -25,9 +25,11 @@ static void print_usage(FILE *f)
     for (i = 0; i < G_N_ELEMENTS(commands); i++) {
         fprintf(f, "  %-9s %s\n", commands[i]->name, commands[i]->synopsis);
     }
-    fputs("\n  firn-vmstate COMMAND --help tells more; --version shows the "
-          "version.\n"
-          "Exit status: 0 success, 1 failure, 2 wrong usage.\n", f);
+    fputs("\n  -h, --help     this text; 'firn-vmstate COMMAND --help' has "
+          "the options\n"
+          "  -V, --version  the version\n\n"
+          "Exit status: 0 success, 1 failure, 2 wrong usage.\n"
+          "Example:\n  firn-vmstate list disk.qcow2\n", f);
 }
 
 static const ToolCommand *find_command(const char *name)
@@ -49,11 +51,14 @@ static int unknown_command(const char *name)
     unsigned i;
 
     nearest_init(&n, name);
+    nearest_offer(&n, "--help");
+    nearest_offer(&n, "--version");
     for (i = 0; i < G_N_ELEMENTS(commands); i++) {
         nearest_offer(&n, commands[i]->name);
     }
     hint = nearest_hint(&n, "", "; 'firn-vmstate --help' lists them");
-    tool_error("there is no command '%s'%s", name, hint);
+    tool_error("there is no %s '%s'%s", *name == '-' ? "option" : "command",
+               name, hint);
     return TOOL_USAGE;
 }
 

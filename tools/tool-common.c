@@ -14,6 +14,7 @@
 #include "block/vmstate.h"
 #include "tools/tool-common.h"
 #include "util/aio.h"
+#include "util/nearest.h"
 #include "util/units.h"
 
 #define DRAW_NS (100 * 1000 * 1000)
@@ -61,44 +62,67 @@ void tool_error(const char *fmt, ...)
 
 /* --- Options --- */
 
-static const char common_options[] = "hqUwcti";
+static const char common_options[] = "wctUiqh";
+static const char short_options[] = "Uqho";     /* others are long only */
 
-/* The letter is how a command lists it; shorts are real short options. */
+/* The letter is how a command lists it. */
 static const struct {
     char letter;
-    struct option option;
+    const char *name;
+    const char *argument;       /* NULL: takes none */
+    const char *text;
 } option_table[] = {
-    { 'h', { "help", no_argument, NULL, 'h' } },
-    { 'q', { "quiet", no_argument, NULL, 'q' } },
-    { 'U', { "force-share", no_argument, NULL, 'U' } },
-    { 'w', { "workers", required_argument, NULL, 'w' } },
-    { 'c', { "chunk", required_argument, NULL, 'c' } },
-    { 't', { "cache", required_argument, NULL, 't' } },
-    { 'i', { "image-opts", no_argument, NULL, 'i' } },
-    { 'J', { "output", required_argument, NULL, 'J' } },
-    { 'o', { "out", required_argument, NULL, 'o' } },
-    { 'D', { "device", required_argument, NULL, 'D' } },
-    { 'F', { "no-fields", no_argument, NULL, 'F' } },
-    { 'B', { "block", required_argument, NULL, 'B' } },
-    { 'E', { "elf", no_argument, NULL, 'E' } },
-    { 'G', { "below-4g", required_argument, NULL, 'G' } },
-    { 'N', { "no-checksum", no_argument, NULL, 'N' } },
+    { 'J', "output", "FORMAT", "human (default) or json" },
+    { 'D', "device", "NAME", "only sections of this name" },
+    { 'F', "no-fields", NULL, "sections, but not what is in them" },
+    { 'o', "out", "FILE", "where to; extract takes '-' as standard output" },
+    { 'B', "block", "NAME", "only this RAM block, to FILE" },
+    { 'E', "elf", NULL, "the largest RAM block as an ELF core file, with\n"
+      "the registers of the vCPUs (x86)" },
+    { 'G', "below-4g", "SIZE", "with --elf: how much of it is below 4 GiB\n"
+      "(default: what the machine type does)" },
+    { 'N', "no-checksum", NULL, "structure only, at the speed of the disk" },
+    { 'w', "workers", "N", "requests in flight, 1 to 64 (default 8)" },
+    { 'c', "chunk", "SIZE", "bytes of each request (default: 1M or the\n"
+      "cluster size, whichever is larger)" },
+    { 't', "cache", "MODE", "none, directsync, writeback (default),\n"
+      "writethrough or unsafe" },
+    { 'U', "force-share", NULL, "read the image even if it is in use" },
+    { 'i', "image-opts", NULL, "IMAGE is driver=...,file.filename=..." },
+    { 'q', "quiet", NULL, "no progress bar and no summary" },
+    { 'h', "help", NULL, "this text" },
 };
+
+static bool takes(const ToolCommand *command, char letter)
+{
+    return strchr(common_options, letter) || strchr(command->options, letter);
+}
 
 static void print_help(const ToolCommand *command)
 {
-    printf("Usage: firn-vmstate %s %s\n\n%s", command->name,
+    printf("Usage: firn-vmstate %s %s [OPTIONS]\n\n%s\n", command->name,
            command->synopsis, command->help);
-    fputs("\nCommon options:\n"
-          "  --workers N       requests in flight, 1 to 64 (default 8)\n"
-          "  --chunk SIZE      bytes of each request (default: 1M or the\n"
-          "                    cluster size, whichever is larger)\n"
-          "  --cache MODE      none, directsync, writeback (default),\n"
-          "                    writethrough or unsafe\n"
-          "  -U, --force-share read the image even if it is in use\n"
-          "  --image-opts      IMAGE is driver=...,file.filename=...\n"
-          "  -q, --quiet       no progress bar and no summary\n"
-          "  -h, --help        this text\n", stdout);
+    for (size_t i = 0; i < G_N_ELEMENTS(option_table); i++) {
+        g_auto(GStrv) text = g_strsplit(option_table[i].text, "\n", -1);
+        const char *arg = option_table[i].argument;
+        g_autofree char *name = NULL;
+
+        if (!takes(command, option_table[i].letter)) {
+            continue;
+        }
+        name = g_strconcat(option_table[i].name, arg ? " " : NULL, arg, NULL);
+        if (strchr(short_options, option_table[i].letter)) {
+            printf("  -%c, --%-20s%s\n", option_table[i].letter, name,
+                   text[0]);
+        } else {
+            printf("      --%-20s%s\n", name, text[0]);
+        }
+        if (text[1]) {
+            printf("%28s%s\n", "", text[1]);
+        }
+    }
+    printf("\nExample:\n  firn-vmstate %s %s\n", command->name,
+           command->example);
 }
 
 static int usage_error(const ToolCommand *command)
@@ -215,7 +239,7 @@ static bool apply_option(int letter, ToolArgs *args)
         args->no_checksum = true;
         return true;
     default:
-        return false;           /* getopt has said why */
+        g_assert_not_reached();
     }
 }
 
@@ -243,18 +267,28 @@ int tool_parse(const ToolCommand *command, int argc, char **argv,
                ToolArgs *args)
 {
     struct option longs[G_N_ELEMENTS(option_table) + 1] = { 0 };
-    const char *shorts = strchr(command->options, 'o') ? "hqUo:" : "hqU";
+    const char *shorts = takes(command, 'o') ? ":hqUo:" : ":hqU";
     unsigned i, n = 0;
     int letter;
 
     for (i = 0; i < G_N_ELEMENTS(option_table); i++) {
-        if (strchr(common_options, option_table[i].letter) ||
-            strchr(command->options, option_table[i].letter)) {
-            longs[n++] = option_table[i].option;
+        if (takes(command, option_table[i].letter)) {
+            longs[n++] = (struct option) {
+                option_table[i].name,
+                option_table[i].argument ? required_argument : no_argument,
+                NULL, option_table[i].letter };
         }
     }
     *args = (ToolArgs){ 0 };
+    opterr = 0;
     while ((letter = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
+        if (letter == '?' || letter == ':') {
+            g_autofree char *mistake = nearest_option_mistake(letter, argv,
+                                                              shorts, longs);
+
+            tool_error("%s: %s", command->name, mistake);
+            return usage_error(command);
+        }
         if (letter == 'h') {
             print_help(command);
             return TOOL_OK;

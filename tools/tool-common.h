@@ -37,7 +37,8 @@ typedef struct ToolCommand {
     bool has_tag;
     bool needs_out;
     const char *synopsis;       /* after "firn-vmstate NAME" */
-    const char *help;           /* what it does and its own options */
+    const char *help;           /* what it does */
+    const char *example;        /* the words behind the name */
     int (*run)(const ToolArgs *args);   /* returns an exit code */
 } ToolCommand;
 

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "nearest.h"
 
 enum {
     MAX_LINE_BYTES = 4096,
@@ -459,6 +460,19 @@ static int find_command(const char *name)
     return -1;
 }
 
+static void unknown_command(const char *name)
+{
+    g_autofree char *hint = NULL;
+    Nearest n;
+
+    nearest_init(&n, name);
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        nearest_offer(&n, commands[i].name);
+    }
+    hint = nearest_hint(&n, "", "; try help");
+    printf("error: no command %s%s\n", name, hint);
+}
+
 /* Obey @line, which is changed. */
 static void obey(Monitor *mon, char *line)
 {
@@ -476,7 +490,7 @@ static void obey(Monitor *mon, char *line)
     }
     nr = find_command(name);
     if (nr < 0) {
-        printf("error: no command %s; try help\n", name);
+        unknown_command(name);
     } else if (!commands[nr].arg != !*arg) {
         printf("error: %s: %s\n", name, commands[nr].arg
                ? "needs one argument" : "takes no argument");

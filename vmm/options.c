@@ -11,6 +11,7 @@
 #include <firn/firn.h>
 
 #include "guest.h"
+#include "nearest.h"
 
 enum {
     OPT_MEMORY = 256, OPT_MEMORY_BACKEND, OPT_DISK, OPT_CACHE, OPT_LOADVM,
@@ -18,51 +19,62 @@ enum {
     OPT_CHUNK, OPT_NO_READAHEAD, OPT_HELP, OPT_VERSION,
 };
 
-static const struct option long_options[] = {
-    { "memory", required_argument, NULL, OPT_MEMORY },
-    { "memory-backend", required_argument, NULL, OPT_MEMORY_BACKEND },
-    { "disk", required_argument, NULL, OPT_DISK },
-    { "cache", required_argument, NULL, OPT_CACHE },
-    { "loadvm", required_argument, NULL, OPT_LOADVM },
-    { "serial", required_argument, NULL, OPT_SERIAL },
-    { "seed", required_argument, NULL, OPT_SEED },
-    { "fill", required_argument, NULL, OPT_FILL },
-    { "quiet-guest", no_argument, NULL, OPT_QUIET_GUEST },
-    { "paused", no_argument, NULL, OPT_PAUSED },
-    { "workers", required_argument, NULL, OPT_WORKERS },
-    { "chunk", required_argument, NULL, OPT_CHUNK },
-    { "no-readahead", no_argument, NULL, OPT_NO_READAHEAD },
-    { "help", no_argument, NULL, OPT_HELP },
-    { "version", no_argument, NULL, OPT_VERSION },
-    { NULL, 0, NULL, 0 },
+/* In the order of --help; a heading is an option without a number. */
+static const struct {
+    const char *name;
+    const char *argument;   /* NULL: takes none */
+    int number;
+    const char *text;
+} option_table[] = {
+    { "Machine", NULL, 0, NULL },
+    { "memory", "SIZE", OPT_MEMORY,
+      "guest RAM, a multiple of 1M (default 256M)" },
+    { "memory-backend", "KIND", OPT_MEMORY_BACKEND,
+      "memfd (default) or anon" },
+    { "disk", "FILE", OPT_DISK, "a disk image; may be given several times" },
+    { "cache", "MODE", OPT_CACHE,
+      "none, directsync, writeback, writethrough, unsafe" },
+    { "loadvm", "TAG", OPT_LOADVM,
+      "start from this snapshot instead of booting" },
+    { "paused", NULL, OPT_PAUSED, "wait for 'cont' (or loadvm)" },
+    { "serial", "FILE", OPT_SERIAL, "append what the guest prints to FILE" },
+    { "Guest", NULL, 0, NULL },
+    { "seed", "N", OPT_SEED, "of everything the guest writes (default 1)" },
+    { "fill", "PERCENT", OPT_FILL,
+      "of its RAM with random data (default 10)" },
+    { "quiet-guest", NULL, OPT_QUIET_GUEST,
+      "do and print nothing once it is ready" },
+    { "Saving and loading", NULL, 0, NULL },
+    { "workers", "N", OPT_WORKERS, "requests in flight, 1 to 64 (default 8)" },
+    { "chunk", "SIZE", OPT_CHUNK, "of each, a multiple of 4k up to 64M" },
+    { "no-readahead", NULL, OPT_NO_READAHEAD,
+      "one request after the other, nothing ahead" },
+    { "Others", NULL, 0, NULL },
+    { "help", NULL, OPT_HELP, "this text" },
+    { "version", NULL, OPT_VERSION, "the version" },
 };
 
-static const char help_text[] =
-"Usage: firn-vmm --disk FILE [OPTION]...\n"
-"Run the built-in guest with snapshots in its disks, with a monitor on\n"
-"standard input and output (type 'help' there).\n"
-"\n"
-"Machine:\n"
-"  --memory SIZE            guest RAM, a multiple of 1M (default 256M)\n"
-"  --memory-backend KIND    memfd (default) or anon\n"
-"  --disk FILE              a disk image; may be given several times\n"
-"  --cache MODE             none, directsync, writeback, writethrough, unsafe\n"
-"  --loadvm TAG             start from this snapshot instead of booting\n"
-"  --paused                 wait for 'cont' (or loadvm) before running\n"
-"  --serial FILE            append what the guest prints to FILE\n"
-"Guest:\n"
-"  --seed N                 of everything the guest writes (default 1)\n"
-"  --fill PERCENT           of its RAM with random data (default 10)\n"
-"  --quiet-guest            do and print nothing once it is ready\n"
-"Saving and loading:\n"
-"  --workers N              requests in flight, 1 to 64 (default 8)\n"
-"  --chunk SIZE             of each, a multiple of 4k up to 64M (default:\n"
-"                           the larger of 1M and the cluster size)\n"
-"  --no-readahead           one request after the other, nothing ahead\n"
-"\n"
-"  --help, --version\n"
-"\n"
-"Exit status: 0 quit, 1 could not start, load or close, 2 bad usage.\n";
+static void print_help(void)
+{
+    fputs("Usage: firn-vmm --disk FILE [OPTION]...\n"
+          "Run the built-in guest with snapshots in its disks, with a monitor "
+          "on\nstandard input and output (type 'help' there).\n", stdout);
+    for (size_t i = 0; i < G_N_ELEMENTS(option_table); i++) {
+        const char *arg = option_table[i].argument;
+        g_autofree char *left = g_strconcat(option_table[i].name,
+                                            arg ? " " : NULL, arg, NULL);
+
+        if (option_table[i].number) {
+            printf("  --%-23s%s\n", left, option_table[i].text);
+        } else {
+            printf("\n%s:\n", left);
+        }
+    }
+    fputs("\nExit status: 0 quit, 1 could not start, load or close, 2 bad "
+          "usage.\n"
+          "Example:\n  firn-vmm --memory 1G --disk d.qcow2 --loadvm monday\n",
+          stdout);
+}
 
 static int complain(const char *option, const char *value, const char *want)
 {
@@ -199,17 +211,40 @@ static int take_option(Options *opts, int c, const char *value)
         opts->no_readahead = true;
         return -1;
     case OPT_HELP:
-        fputs(help_text, stdout);
+        print_help();
         return EXIT_OK;
     case OPT_VERSION:
         printf("firn-vmm %s\n", firn_version());
         return EXIT_OK;
-    case '?':
-        fputs("Try 'firn-vmm --help'.\n", stderr);
-        return EXIT_USAGE;
     default:
         return take_checked(opts, c, value);
     }
+}
+
+/* getopt_long() of the table's options; '?' after a message. */
+static int next_option(int argc, char **argv)
+{
+    static struct option longs[G_N_ELEMENTS(option_table) + 1];
+    g_autofree char *mistake = NULL;
+    struct option *o = longs;
+    int c;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(option_table); i++) {
+        if (option_table[i].number) {
+            *o++ = (struct option) {
+                option_table[i].name, option_table[i].argument
+                ? required_argument : no_argument, NULL,
+                option_table[i].number };
+        }
+    }
+    opterr = 0;
+    c = getopt_long(argc, argv, ":", longs, NULL);
+    if (c != '?' && c != ':') {
+        return c;
+    }
+    mistake = nearest_option_mistake(c, argv, ":", longs);
+    fprintf(stderr, "firn-vmm: %s\n", mistake);
+    return '?';
 }
 
 int options_parse(Options *opts, int argc, char **argv)
@@ -222,8 +257,8 @@ int options_parse(Options *opts, int argc, char **argv)
         .seed = 1,
         .fill_percent = 10,
     };
-    while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        code = take_option(opts, c, optarg);
+    while ((c = next_option(argc, argv)) != -1) {
+        code = c == '?' ? EXIT_USAGE : take_option(opts, c, optarg);
         if (code >= 0) {
             return code;
         }

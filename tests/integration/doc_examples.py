@@ -14,8 +14,8 @@ import shutil
 import subprocess
 import tempfile
 
-PROGRAMS = {'firn-img': 'FIRN_IMG', 'firn-io': 'FIRN_IO',
-            'firn-vmm': 'FIRN_VMM', 'firn-vmstate': 'FIRN_VMSTATE'}
+from tool_help import PROGRAMS
+
 TIMEOUT = 60
 
 # What differs from run to run or from machine to machine.

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 """The manual pages: man/*.1.scd, and what scdoc makes of them.
 
-The linter finds nothing in them, and their examples run and print what they
-show (doc_examples.py).
+The linter finds nothing in them; every option that a program takes, as its
+--help has it, is explained and used in an example, and no other is; the
+examples run and print what they show (doc_examples.py).
 
 `test_man_pages.py --update [DOCUMENT...]` puts today's output into the
 documents, and below a line "?" too. Environment: FIRN_IMG and so on, as of all
@@ -11,6 +12,7 @@ tests here, and FIRN_MAN, where the pages are built.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,9 +20,13 @@ import tempfile
 import unittest
 
 import doc_examples
+import tool_help
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(SOURCE, 'man'))
+make_page = __import__('make-page')
+
 NAMES = ['firn-img', 'firn-io', 'firn-vmm', 'firn-vmstate']
 
 
@@ -59,6 +65,115 @@ class LintTest(unittest.TestCase):
             status, said = lint(broken.name)
         self.assertNotEqual(status, 0)
         self.assertIn('SHH', said)
+
+
+class Page:
+    """The source of a page: what it says about options, and its examples."""
+
+    def __init__(self, name, text=None):
+        self.name = name
+        text = text or make_page.expand(
+            source(name), os.path.join(SOURCE, 'man', 'common.scd'))
+        self.examples = [example.command.replace('\\\n', ' ')
+                         for example in doc_examples.examples(text)]
+        self.sections = {}
+        for part in re.split(r'^#+ ', text, flags=re.M)[1:]:
+            title, body = part.split('\n', 1)
+            self.sections[title] = body
+
+    def options(self, title):
+        """{option: what is said about it}; see tool_help.options()."""
+        found = {}
+        for item in re.finditer(r'^(\*-.*)\n((?:\t.*\n|\n(?=\t))*)',
+                                self.sections.get(title, ''), re.M):
+            words = re.findall(r'\*(--?[\w-]+)\*', item[1])
+            if len([word for word in words if len(word) == 2]) > 1:
+                found.update({(word,): item[2] for word in words})
+            else:
+                found[tuple(words)] = item[2]
+        return found
+
+    def uses(self, command=None):
+        """What follows the program's (or the command's) name in examples."""
+        if command is None:
+            pattern = r'(?:^|[|(] *)%s\b([^|]*)' % self.name
+        elif self.name == 'firn-io':
+            pattern = r"(?:'|-c |\\n)%s\b((?:[^'\\]|\\(?!n))*)" % command
+        else:
+            pattern = r'%s (?:-T \S+ )?%s\b([^|;]*)' % (self.name, command)
+        return [use for example in self.examples
+                for use in re.findall(pattern, example)]
+
+
+def occurs(option, uses):
+    """Is the option, in either spelling, among the words of an example?"""
+    for use in uses:
+        for word in use.split():
+            if word.split('=')[0] in option:
+                return True
+            # Several letters behind one dash.
+            if re.fullmatch(r'-\w+', word) and any(
+                    len(o) == 2 and o[1] in word[1:] for o in option):
+                return True
+    return False
+
+
+class OptionsTest(unittest.TestCase):
+    """A page and the program's --help say the same."""
+
+    # These stand once, above the commands.
+    EVERYWHERE = {'firn-img': {('-h', '--help'), ('--object',),
+                               ('--image-opts',)},
+                  'firn-vmstate': {('--workers',), ('--chunk',), ('--cache',),
+                                   ('-U', '--force-share'), ('--image-opts',),
+                                   ('-q', '--quiet'), ('-h', '--help')},
+                  'firn-io': set(), 'firn-vmm': set()}
+
+    def compare(self, page, title, taken, uses):
+        said = page.options(title)
+        self.assertEqual(sorted(said), sorted(taken),
+                         '%s, %s: explained, and taken' % (page.name, title))
+        for option, text in said.items():
+            where = '%s, %s: %s' % (page.name, title, option)
+            self.assertTrue(text.strip().endswith('.'), where)
+            self.assertTrue(occurs(option, uses), where + ' in no example')
+
+    def check(self, name):
+        page = Page(name)
+        everywhere = self.EVERYWHERE[name]
+        self.compare(page, 'OPTIONS', everywhere | set(tool_help.options(
+            tool_help.help_text(name))), page.uses())
+        for command in tool_help.commands(name):
+            taken = set(tool_help.options(tool_help.help_text(name, command)))
+            self.assertLessEqual(everywhere, taken, command)
+            self.assertIn(command, page.sections)
+            self.assertTrue(page.uses(command), command + ' in no example')
+            self.compare(page, command, taken - everywhere,
+                         page.uses(command))
+
+    def test_firn_img(self):
+        self.check('firn-img')
+
+    def test_firn_io(self):
+        self.check('firn-io')
+
+    def test_firn_vmm(self):
+        self.check('firn-vmm')
+
+    def test_firn_vmstate(self):
+        self.check('firn-vmstate')
+
+    def test_what_is_missing_is_noticed(self):
+        page = Page('firn-img', '# A\n\n*-x* _y_, *--xx* _y_\n\tAn X.\n\n'
+                    '*-z*\n\tA Z.\n\n```\n$ firn-img a -qx 1 | b -z\n```\n')
+        uses = page.uses('a')
+        self.assertEqual(set(page.options('A')), {('-x', '--xx'), ('-z',)})
+        self.assertTrue(occurs(('-x', '--xx'), uses))
+        self.assertFalse(occurs(('-z',), uses))
+        with self.assertRaises(AssertionError):
+            self.compare(page, 'A', {('-x', '--xx'), ('-z',)}, uses)
+        with self.assertRaises(AssertionError):
+            self.compare(page, 'A', {('-x', '--xx')}, uses)
 
 
 class ExamplesTest(unittest.TestCase):

@@ -124,7 +124,7 @@ int img_getopt(int argc, char **argv, const char *letters,
 
         switch (c) {
         case 'h':
-            img_print_help(argv[0]);
+            img_print_help(argv[0], letters, options);
             exit(0);
         case '?':
         case ':':

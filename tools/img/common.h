@@ -60,8 +60,10 @@ enum {
  */
 int img_getopt(int argc, char **argv, const char *letters,
                const struct option *options);
-/* How to use @name, from help.c; false: no such subcommand. */
-bool img_print_help(const char *name);
+/* --help, from help.c: of subcommand @name, which takes these options, or of
+ * the program. */
+void img_print_help(const char *name, const char *letters,
+                    const struct option *options);
 /* Is @name that of a subcommand? */
 bool img_is_command(const char *name);
 

@@ -108,10 +108,13 @@ const IoCommand io_debug_commands[] = {
       "Needs a blkdebug driver below the image.\n"
       "Example: break write_aio A\n" },
     { "remove_break", NULL, cmd_remove_break, 1, 1, true, false, "tag",
-      "take breakpoints back; what they have stopped goes on", NULL },
+      "take breakpoints back; what they have stopped goes on",
+      "Example: remove_break A\n" },
     { "resume", NULL, cmd_resume, 1, 1, true, false, "tag",
-      "let the request stopped under this name go on", NULL },
+      "let the request stopped under this name go on",
+      "Example: resume A\n" },
     { "wait_break", NULL, cmd_wait_break, 1, 1, true, false, "tag",
-      "wait until a request has stopped under this name", NULL },
+      "wait until a request has stopped under this name",
+      "Example: wait_break A\n" },
     { 0 },
 };

@@ -184,6 +184,8 @@ static int cmd_help(int argc, char **argv)
         io_usage(c);
         if (c->more) {
             printf("\n%s\n", c->more);
+        } else {
+            printf("\nExample: %s\n\n", c->name);
         }
         return 0;
     }
@@ -196,6 +198,7 @@ static int cmd_help(int argc, char **argv)
 
 const IoCommand io_help_commands[] = {
     { "help", "?", cmd_help, 0, 1, false, false, "[command]",
-      "what commands there are, or all about one", NULL },
+      "what commands there are, or all about one",
+      "Example: help read\n" },
     { 0 },
 };

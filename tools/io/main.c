@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "block/secret.h"
+#include "util/nearest.h"
 
 IoSession io;
 
@@ -27,9 +28,9 @@ typedef struct Args {
     GPtrArray *commands;      /* of -c */
 } Args;
 
-static void print_usage(FILE *f)
+static void print_usage(void)
 {
-    fprintf(f,
+    printf(
 "Usage: %s [OPTIONS]... [-c COMMAND]... [IMAGE]\n"
 "Reads, writes and examines disk images, one request at a time.\n\n"
 "  -c, --cmd COMMAND    run this command; -c help lists them. Without any,\n"
@@ -49,7 +50,9 @@ static void print_usage(FILE *f)
 "      --object SPEC    secret,id=NAME,... for encrypted images\n"
 "  -T, --trace SPEC     accepted and ignored\n"
 "  -h, --help           this text\n"
-"  -V, --version        the version\n", io.program);
+"  -V, --version        the version\n\n"
+"Example:\n  %s -c 'write -P 1 0 64k' -c 'read -P 1 0 64k' disk.qcow2\n",
+    io.program, io.program);
 }
 
 void io_error(const char *format, ...)
@@ -145,8 +148,7 @@ static bool apply_option(Args *a, int c, char *arg)
     case OPT_OBJECT:
         return add_object(arg);
     default:
-        print_usage(stderr);
-        return false;
+        g_assert_not_reached();
     }
 }
 
@@ -172,12 +174,20 @@ static void parse_args(Args *a, int argc, char **argv)
         { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
         { 0 },
     };
+    static const char letters[] = ":hVc:d:f:rsnCmki:t:T:U";
     int c;
 
-    while ((c = getopt_long(argc, argv, "hVc:d:f:rsnCmki:t:T:U", options,
-                            NULL)) != -1) {
+    opterr = 0;
+    while ((c = getopt_long(argc, argv, letters, options, NULL)) != -1) {
+        if (c == '?' || c == ':') {
+            g_autofree char *mistake = nearest_option_mistake(c, argv, letters,
+                                                              options);
+
+            io_error("%s", mistake);
+            exit(EXIT_FAILURE);
+        }
         if (c == 'h') {
-            print_usage(stdout);
+            print_usage();
             exit(EXIT_SUCCESS);
         }
         if (c == 'V') {
@@ -189,7 +199,7 @@ static void parse_args(Args *a, int argc, char **argv)
         }
     }
     if (argc - optind > 1) {
-        print_usage(stderr);
+        io_error("'%s' is one image too many", argv[optind + 1]);
         exit(EXIT_FAILURE);
     }
     if (a->format && a->image_opts) {

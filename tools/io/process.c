@@ -74,7 +74,7 @@ const IoCommand io_process_commands[] = {
     { "abort", NULL, cmd_abort, 0, 0, false, false, "",
       "crash at once", NULL },
     { "sleep", NULL, cmd_sleep, 1, 1, false, false, "milliseconds",
-      "wait, while requests go on", NULL },
+      "wait, while requests go on", "Example: sleep 100\n" },
     { "sigraise", NULL, cmd_sigraise, 1, 1, false, false, "signal",
       "send this process a signal, by number",
       "Example: sigraise 9\n" },

@@ -1,0 +1,187 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""What the tools say when asked, and when a word is misspelt.
+
+--help of each program and subcommand, and help of each command of firn-io, goes
+to standard output with status 0 and names every option that is taken, and no
+other. A word that does not exist is answered with the nearest one.
+"""
+
+import os
+import re
+import string
+import subprocess
+import tempfile
+import unittest
+
+from tool_help import PROGRAMS, commands, help_text, options, run
+
+
+def everything():
+    """(program, subcommand or None) of all there are."""
+    for name in PROGRAMS:
+        yield name, None
+        for command in commands(name):
+            yield name, command
+
+
+class HelpTest(unittest.TestCase):
+
+    def test_help_has_usage_options_and_an_example(self):
+        for name, command in everything():
+            with self.subTest(name, command=command):
+                text = help_text(name, command)
+                first = text.split('\n', 1)[0]
+                if name == 'firn-io' and command:
+                    self.assertRegex(first, r'^%s( .*)? -- \w' % command)
+                    self.assertRegex(text, r'\nExample: %s\b' % command)
+                else:
+                    self.assertTrue(first.startswith(
+                        'Usage: ' + ' '.join(filter(None, [name, command]))))
+                    self.assertRegex(text, r'\nExample:\n  %s %s' % (
+                        name, command or ''))
+                for option, said in options(text).items():
+                    self.assertTrue(said.strip(), option)
+
+    def test_h_is_help(self):
+        for command in commands('firn-img'):
+            self.assertEqual(run('firn-img', command, '-h').stdout,
+                             help_text('firn-img', command))
+
+    def compare_letters(self, name, command, refused):
+        known = {word[1] for option in options(help_text(name, command))
+                 for word in option if len(word) == 2}
+        self.assertEqual(set(string.ascii_letters) - refused, known,
+                         (name, command))
+
+    def test_help_names_the_letters_that_are_taken(self):
+        # Help is printed from what the parser is given: some stand for all.
+        for name, command in [('firn-img', 'convert'), ('firn-img', 'resize'),
+                              ('firn-vmstate', 'extract')]:
+            self.compare_letters(name, command, {
+                letter for letter in string.ascii_letters
+                if "there is no option '-%s'" % letter
+                in run(name, command, '-' + letter, '+1G').stderr})
+
+    def test_help_names_the_letters_of_commands_that_are_taken(self):
+        with tempfile.TemporaryDirectory() as where:
+            image = os.path.join(where, 'a.raw')
+            with open(image, 'wb') as file:
+                file.truncate(65536)
+            for command in commands('firn-io'):
+                if not options(help_text('firn-io', command)):
+                    continue
+                words = []
+                for letter in string.ascii_letters:
+                    words += ['-c', '%s -%s 0 0' % (command, letter)]
+                said = run('firn-io', '-f', 'raw', *words, image).stderr
+                self.compare_letters('firn-io', command, set(
+                    re.findall(r'there is no flag -(.)', said)))
+
+    def test_long_options_of_help_are_taken(self):
+        for name, command in everything():
+            if name == 'firn-io' and command:
+                continue
+            for option in options(help_text(name, command)):
+                for word in [w for w in option if w.startswith('--')]:
+                    words = [command] if command else []
+                    said = run(name, *words, word + 'x', '+1G').stderr
+                    self.assertIn("there is no option '%sx'" % word, said)
+                    self.assertIn("did you mean '%s'?" % word, said)
+
+
+class NearestTest(unittest.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        cls.dir = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.dir.cleanup)
+        cls.image = os.path.join(cls.dir.name, 'a.qcow2')
+        assert run('firn-img', 'create', '-q', '-f', 'qcow2', cls.image,
+                   '1M').returncode == 0
+
+    def says(self, text, name, *argv, status=1):
+        done = run(name, *argv)
+        self.assertEqual((done.returncode, done.stdout), (status, ''), argv)
+        self.assertEqual(done.stderr.split('\n')[0], name + ': ' + text)
+
+    def test_commands(self):
+        self.says("there is no command 'convrt'; did you mean 'convert'?",
+                  'firn-img', 'convrt', 'a', 'b')
+        self.says("there is no command 'frobnicate'; 'firn-img --help' lists "
+                  'them', 'firn-img', 'frobnicate')
+        self.says("there is no command 'shwo'; did you mean 'show'?",
+                  'firn-vmstate', 'shwo', status=2)
+        done = run('firn-io', '-c', 'aio_raed 0 1')
+        self.assertEqual(done.stderr, "there is no command 'aio_raed'; did "
+                         "you mean 'aio_read'?\n")
+
+    def test_commands_of_the_monitor(self):
+        done = subprocess.run(
+            [os.environ['FIRN_VMM'], '--disk', self.image, '--paused'],
+            input='savvm x\nfrobnicate\n', text=True, capture_output=True,
+            timeout=60, check=True)
+        self.assertEqual(done.stdout, "error: no command savvm; did you mean "
+                         "'savevm'?\nerror: no command frobnicate; try help\n")
+
+    def test_options(self):
+        self.says("convert: there is no option '--target-is-zeroo'; did you "
+                  "mean '--target-is-zero'?", 'firn-img', 'convert',
+                  '--target-is-zeroo', 'a', 'b')
+        self.says("map: there is no option '-u'; did you mean '-U'?",
+                  'firn-img', 'map', '-u', 'a')
+        self.says("there is no option '--hlep'; did you mean '--help'?",
+                  'firn-img', '--hlep')
+        self.says("there is no option '--forcr-share'; did you mean "
+                  "'--force-share'?", 'firn-io', '--forcr-share', 'a')
+        self.says("there is no option '--memroy'; did you mean '--memory'?",
+                  'firn-vmm', '--memroy', '1G', status=2)
+        self.says("list: there is no option '--outptu'; did you mean "
+                  "'--output'?", 'firn-vmstate', 'list', '--outptu=json', 'a',
+                  status=2)
+        self.says("there is no option '--hlep'; did you mean '--help'?",
+                  'firn-vmstate', '--hlep', status=2)
+
+    def test_create_options(self):
+        self.says("-o: unknown option 'cluster-size'; did you mean "
+                  "'cluster_size'?", 'firn-img', 'create', '-f', 'qcow2',
+                  '-o', 'cluster-size=64k', self.image + '.new', '1M')
+        self.says("-o: unknown option 'comapt'; did you mean 'compat'?",
+                  'firn-img', 'amend', '-o', 'comapt=1.1', self.image)
+
+    def test_formats(self):
+        said = "format 'qcow' is not supported; did you mean 'qcow2'?"
+        self.says(said, 'firn-img', 'info', '-f', 'qcow', self.image)
+        self.says(said, 'firn-img', 'convert', '-O', 'qcow', self.image, 'b')
+        self.says(said, 'firn-img', 'create', '-f', 'qcow', 'b', '1M')
+        self.says("format 'vmdk' is not supported; there are qcow2 and raw",
+                  'firn-img', 'info', '-f', 'vmdk', self.image)
+        self.assertIn("unknown driver 'qcow3'; did you mean 'qcow2'?",
+                      run('firn-io', '-f', 'qcow3', self.image).stderr)
+
+    def test_image_options(self):
+        def said(*options):
+            return run('firn-img', 'info', '--image-opts', ','.join(
+                ['file.filename=' + self.image, *options])).stderr
+
+        self.assertIn("unknown driver 'qcow3'; did you mean 'qcow2'?",
+                      said('driver=qcow3'))
+        self.assertIn("unknown option 'lazy-refcount'; did you mean "
+                      "'lazy-refcounts'?", said('driver=qcow2',
+                                                'lazy-refcount=on'))
+        self.assertIn("unknown option 'drivr'; did you mean 'driver'?",
+                      said('drivr=qcow2'))
+        done = run('firn-io', '--image-opts', '-c', 'quit',
+                   'driver=qcow2,file.driver=blkdebug,file.inject-error.0.event'
+                   '=l2_laod,file.image.filename=' + self.image)
+        self.assertIn("unknown event 'l2_laod'; did you mean 'l2_load'?",
+                      done.stderr)
+
+    def test_an_ambiguous_start_is_answered_with_all(self):
+        self.says("convert: option '--target' can be one of "
+                  '--target-image-opts, --target-is-zero', 'firn-img',
+                  'convert', '--target', 'a', 'b')
+
+
+if __name__ == '__main__':
+    unittest.main(verbosity=2)
