@@ -746,6 +746,15 @@ int coroutine_fn bdrv_co_create_file(const char *filename,
     return create_with(drv, filename, options, errp);
 }
 
+void coroutine_fn bdrv_co_uncreate_file(const char *filename)
+{
+    BlockDriver *drv = bdrv_find_protocol(filename, NULL);
+
+    if (drv && drv->co_uncreate) {
+        drv->co_uncreate(filename);
+    }
+}
+
 int coroutine_fn blk_co_create(const char *format, const char *filename,
                                BdrvOptions *create_opts, GError **errp)
 {

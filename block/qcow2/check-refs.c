@@ -317,7 +317,8 @@ static int coroutine_fn walk_l2_tables(Qcow2Check *c) REQUIRES(c->s->lock)
     }
     g_ptr_array_sort(tables, by_offset);
     for (guint i = 0; i < tables->len && ret == 0; i++) {
-        ret = check_l2(c, g_ptr_array_index(tables, i));
+        ret = aio_check_stop();
+        ret = ret < 0 ? ret : check_l2(c, g_ptr_array_index(tables, i));
     }
     return ret;
 }
@@ -529,7 +530,8 @@ int coroutine_fn qcow2_check_refs(Qcow2Check *c)
     }
     ret = ret < 0 ? ret : count_bitmaps(c);
     for (uint32_t i = 0; i < s->reftable.size && ret == 0; i++) {
-        ret = s->reftable.entries[i] ? check_block(c, i) : 0;
+        ret = aio_check_stop();
+        ret = ret == 0 && s->reftable.entries[i] ? check_block(c, i) : ret;
     }
     c->rebuild |= !reftable_is_alone(c);
     return ret;

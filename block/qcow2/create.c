@@ -18,6 +18,8 @@ typedef struct CreatePlan {
     uint64_t nb_blocks;
     uint64_t l1_clusters;
     uint64_t used;              /* clusters, all from the start */
+    bool made_data_file;        /* to be removed if the rest fails */
+    bool made_file;
 } CreatePlan;
 
 /* ---- options ---- */
@@ -371,6 +373,7 @@ static int coroutine_fn create_file(const char *filename, CreatePlan *p,
     int ret, ret2;
 
     ret = bdrv_co_create_file(filename, bdrv_options_new(), errp);
+    p->made_file = ret == 0;
     ret = ret < 0 ? ret : bdrv_co_open_file(filename, bdrv_options_new(),
                                             BDRV_O_RDWR, &file, errp);
     if (ret < 0) {
@@ -437,7 +440,7 @@ static int coroutine_fn preallocate(const char *filename, const CreatePlan *p,
 }
 
 /* The data file is as long as the disk. */
-static int coroutine_fn create_data_file(const CreatePlan *p, GError **errp)
+static int coroutine_fn create_data_file(CreatePlan *p, GError **errp)
 {
     g_autofree char *size = NULL;
     BdrvOptions *options;
@@ -450,8 +453,20 @@ static int coroutine_fn create_data_file(const CreatePlan *p, GError **errp)
     size = g_strdup_printf("%" PRIu64, p->o.h.size);
     bdrv_options_set(options, "size", size);
     ret = bdrv_co_create_file(p->o.ext.data_file_name, options, errp);
+    p->made_data_file = ret == 0;
     return ret < 0 ? prefix_error(errp, ret, "data file '%s': ",
                                   p->o.ext.data_file_name) : 0;
+}
+
+static void coroutine_fn remove_files(const char *filename,
+                                      const CreatePlan *p)
+{
+    if (p->made_file) {
+        bdrv_co_uncreate_file(filename);
+    }
+    if (p->made_data_file) {
+        bdrv_co_uncreate_file(p->o.ext.data_file_name);
+    }
 }
 
 int coroutine_fn qcow2_co_create(const char *filename, BdrvOptions *options,
@@ -467,6 +482,9 @@ int coroutine_fn qcow2_co_create(const char *filename, BdrvOptions *options,
     ret = ret < 0 ? ret : create_data_file(&p, errp);
     ret = ret < 0 ? ret : create_file(filename, &p, errp);
     ret = ret < 0 ? ret : preallocate(filename, &p, errp);
+    if (ret < 0) {
+        remove_files(filename, &p);
+    }
     qcow2_create_cleanup(&p.o);
     return ret;
 }

@@ -111,7 +111,8 @@ static int coroutine_fn clear_active(Qcow2State *s, BdrvProgressFunc *progress,
     for (uint64_t at = 0; at < end && ret == 0;) {
         uint64_t n = qcow2_slice_left(s, at), i = n;
 
-        ret = find_zero(s, at, n, &i);
+        ret = aio_check_stop();
+        ret = ret < 0 ? ret : find_zero(s, at, n, &i);
         if (ret == 0 && i < n && s->ext.backing_file &&
             at + (i << s->cluster_bits) < size) {
             ret = write_zeroes(s, at + (i << s->cluster_bits),
@@ -265,7 +266,8 @@ static int coroutine_fn clear_snapshot(Qcow2State *s, const Qcow2Snapshot *sn,
     for (uint32_t i = 0; ret == 0 && i < l1.size; i++) {
         uint64_t table = l1.entries[i] & QCOW2_OFFSET_MASK;
 
-        if (table) {
+        ret = aio_check_stop();
+        if (ret == 0 && table) {
             ret = clear_table(s, table, i * qcow2_l1_coverage(s), size, buf);
         }
     }

@@ -56,10 +56,11 @@ static int coroutine_fn count_data(BlockDriverState *src, uint64_t cs,
 
     while (offset < src->total_bytes) {
         uint64_t n, end;
-        int r = bdrv_co_block_status_above(src, offset,
-                                           src->total_bytes - offset, &n,
-                                           NULL);
+        int r = aio_check_stop();
 
+        r = r < 0 ? r : bdrv_co_block_status_above(src, offset,
+                                                   src->total_bytes - offset,
+                                                   &n, NULL);
         if (r < 0) {
             return r;
         }

@@ -171,7 +171,8 @@ static int coroutine_fn fill_range(Qcow2State *s, uint64_t from, uint64_t end,
         uint64_t next = from + (n << s->cluster_bits);
         uint64_t first, nb;
 
-        ret = qcow2_ensure_l2(s, from);
+        ret = aio_check_stop();
+        ret = ret < 0 ? ret : qcow2_ensure_l2(s, from);
         ret = ret < 0 ? ret : find_gap(s, from, n, &first, &nb);
         if (ret == 0 && nb) {
             ret = fill_run(s, first, &nb, mode);

@@ -62,6 +62,7 @@ static int coroutine_fn note_all(Qcow2State *s, Recount *r)
     int ret = 0;
 
     for (uint32_t i = 0; i < s->reftable.size && ret == 0; i++) {
+        ret = aio_check_stop();
         for (uint64_t k = 0; s->reftable.entries[i] && k < n && ret == 0;
              k++) {
             uint64_t cluster = ((uint64_t)i << s->refblock_bits) + k;
@@ -153,7 +154,8 @@ static int coroutine_fn write_blocks(Qcow2State *s, const Recount *r,
         if (!r->needed[i]) {
             continue;
         }
-        ret = fill_block(s, r, i, buf);
+        ret = aio_check_stop(); /* nothing refers to the new blocks yet */
+        ret = ret < 0 ? ret : fill_block(s, r, i, buf);
         ret = ret < 0 ? ret : qcow2_check_overlap(s, 0, at, s->cluster_size);
         ret = ret < 0 ? ret : bdrv_co_pwrite(s->bs->file, at,
                                              s->cluster_size, buf, 0);

@@ -265,6 +265,7 @@ static int coroutine_fn delete_snapshot(Qcow2State *s, Qcow2Snapshot *sn,
 
     g_ptr_array_remove(list, sn);
     ret = ret < 0 ? ret : qcow2_walk_check(s, w, -1);
+    ret = ret < 0 ? ret : aio_check_stop(); /* from here on to the end */
     ret = ret < 0 ? ret : store_table(s, list);
     if (ret < 0) {
         say(errp, ret, "delete", name, s);
@@ -428,6 +429,7 @@ static int coroutine_fn create_counted(Qcow2State *s,
     int ret;
 
     ret = qcow2_walk_check(s, w, 1);
+    ret = ret < 0 ? ret : aio_check_stop(); /* from here on to the end */
     if (ret < 0) {
         return ret;
     }

@@ -163,6 +163,11 @@ static int coroutine_fn grow(Qcow2State *s, uint64_t old, uint64_t size,
     co_mutex_lock(&s->lock);
     if (ret == 0 && prealloc != BDRV_PREALLOC_OFF) {
         ret = qcow2_preallocate(s, old, size, prealloc);
+        if (ret < 0) {
+            /* Full or stopped: give back what the disk does not reach. */
+            (void)qcow2_drop_tail(s, qcow2_cluster_ceil(s, old));
+            qcow2_trim_file(s);
+        }
     }
     ret = ret < 0 ? ret : set_size(s, size);
     co_mutex_unlock(&s->lock);
