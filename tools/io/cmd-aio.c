@@ -116,14 +116,15 @@ static int cmd_aio_flush(int argc, char **argv)
 {
     const char *tag;
 
-    AIO_WAIT_WHILE(io.ctx, is_busy() && !io_suspended_tag());
+    AIO_WAIT_WHILE(io.ctx, is_busy() && !io_suspended_tag() &&
+                           !aio_stopping(io.ctx));
     tag = io_suspended_tag();
     if (tag) {
         io_error("aio_flush: request '%s' is stopped at a breakpoint, which "
                  "nothing would end; 'resume %s' first", tag, tag);
         return -EBUSY;
     }
-    return 0;
+    return aio_check_stop();
 }
 
 /* --- multiwrite --- */

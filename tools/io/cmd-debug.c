@@ -93,13 +93,14 @@ static int cmd_wait_break(int argc, char **argv)
     BlockDriverState *bs = blk_bs(io.blk);
 
     AIO_WAIT_WHILE(io.ctx, !bdrv_debug_is_suspended(bs, argv[1]) &&
-                           blk_in_flight(io.blk) > 0);
+                           blk_in_flight(io.blk) > 0 &&
+                           !aio_stopping(io.ctx));
     if (!bdrv_debug_is_suspended(bs, argv[1])) {
         io_error("wait_break: no request is running that could stop as '%s'",
                  argv[1]);
         return -ENOENT;
     }
-    return 0;
+    return aio_check_stop();
 }
 
 const IoCommand io_debug_commands[] = {

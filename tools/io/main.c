@@ -14,6 +14,8 @@
 #include <string.h>
 
 #include "block/secret.h"
+#include "tools/one-line.h"
+#include "tools/stop.h"
 #include "util/nearest.h"
 
 IoSession io;
@@ -57,14 +59,16 @@ static void print_usage(void)
 
 void io_error(const char *format, ...)
 {
+    g_autofree char *text = NULL;
+    g_autofree char *line = NULL;
     va_list ap;
 
     io_sync_output();
     va_start(ap, format);
-    fprintf(stderr, "%s: ", io.program);
-    vfprintf(stderr, format, ap);
-    fputc('\n', stderr);
+    text = g_strdup_vprintf(format, ap);
     va_end(ap);
+    line = one_line(text);
+    fprintf(stderr, "%s: %s\n", io.program, line);
 }
 
 void io_sync_output(void)
@@ -225,6 +229,8 @@ static void start_context(const Args *a)
         exit(EXIT_FAILURE);
     }
     aio_set_current(io.ctx);
+    stop_ends_input();
+    stop_on_signals(io.ctx);
 }
 
 static int open_first(Args *a, const char *name)
@@ -241,6 +247,11 @@ static int open_first(Args *a, const char *name)
     return options ? io_open_image(name, options, &a->open) : -1;
 }
 
+static bool goes_on(void)
+{
+    return !io.quit && !aio_stopping(io.ctx);
+}
+
 /* Returns whether every command was done. */
 static bool run_all(const Args *a)
 {
@@ -248,10 +259,10 @@ static bool run_all(const Args *a)
     bool ok = true;
 
     io.prompts = a->commands->len == 0;
-    for (guint i = 0; i < a->commands->len && !io.quit; i++) {
+    for (guint i = 0; i < a->commands->len && goes_on(); i++) {
         ok &= io_run_line(g_ptr_array_index(a->commands, i)) >= 0;
     }
-    while (io.prompts && !io.quit && (line = io_read_line()) != NULL) {
+    while (io.prompts && goes_on() && (line = io_read_line()) != NULL) {
         ok &= io_run_line(line) >= 0;
     }
     return ok && !io.failed;
@@ -275,7 +286,6 @@ int main(int argc, char **argv)
     ok = run_all(&a);
     ok &= io_close_image() >= 0;
     g_ptr_array_unref(a.commands);
-    aio_set_current(NULL);
-    aio_context_unref(io.ctx);
+    stop_raise();
     return ok && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

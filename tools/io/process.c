@@ -37,9 +37,9 @@ static int cmd_sleep(int argc, char **argv)
     }
     timer = aio_timer_new(io.ctx, set_true, &over);
     aio_timer_mod(timer, aio_now_ns() + (int64_t)ms * 1000000);
-    AIO_WAIT_WHILE(io.ctx, !over);
+    AIO_WAIT_WHILE(io.ctx, !over && !aio_stopping(io.ctx));
     aio_timer_free(timer);
-    return 0;
+    return aio_check_stop();
 }
 
 static int cmd_sigraise(int argc, char **argv)
