@@ -29,6 +29,8 @@ static int amend(const Amend *p, BlockBackend *blk)
         return 1;
     }
     img_progress_start(p->progress);
+    img_when_stopped("'%s' reads as before; amend it again",
+                     p->src.filename);
     ret = blk_amend(blk, o, p->force, img_progress, NULL, &err);
     img_progress_end(ret == 0);
     return ret < 0 ? img_fail(&err, ret) : 0;

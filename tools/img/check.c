@@ -113,6 +113,10 @@ static int run(const Check *p)
     if (!blk) {
         return 1;
     }
+    if (p->fix) {
+        img_when_stopped("what was repaired of '%s' so far stays",
+                         p->src.filename);
+    }
     ret = check(p, blk, &r, &err);
     if (ret < 0) {
         img_fail(&err, ret);

@@ -124,6 +124,7 @@ static int create(const Create *p, const char *filename, BdrvOptions *o)
     /* Hints for file systems, which we leave to their defaults. */
     g_free(bdrv_options_take(o, "nocow"));
     g_free(bdrv_options_take(o, "extent_size_hint"));
+    img_when_stopped("'%s' was not created", filename);
     ret = blk_create(img_ctx, p->format, filename, o, &err);
     return ret < 0 ? img_fail(&err, ret) : 0;
 }

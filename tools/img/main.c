@@ -105,7 +105,8 @@ int main(int argc, char **argv)
         return img_error("no command; 'firn-img --help' lists them");
     }
     status = run_command(argc - optind, argv + optind);
-    if (fflush(stdout) != 0 && status == 0) {
+    /* A reader that has seen enough (| head) is no failure. */
+    if (fflush(stdout) != 0 && errno != EPIPE && status == 0) {
         return img_error("standard output: %s", g_strerror(errno));
     }
     return status;

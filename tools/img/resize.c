@@ -52,6 +52,7 @@ static int resize(const Resize *p, BlockBackend *blk, const char *text)
                          "--shrink if nothing there is needed",
                          p->src.filename, now, size);
     }
+    img_when_stopped("'%s' has its old size", p->src.filename);
     ret = blk_truncate(blk, size, p->prealloc, &err);
     if (ret < 0) {
         return img_fail(&err, ret);

@@ -96,6 +96,7 @@ static int run(int action, const char *name, const ImgSource *src)
     if (!blk) {
         return 1;
     }
+    img_when_stopped("'%s' is as before", src->filename);
     switch (action) {
     case 'a':
         ret = blk_snapshot_goto(blk, name, &err);
