@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Commit: copy what an overlay holds into its backing file, then make the
- * overlay empty.
+ * overlay empty. Across several files, what they all hold goes into the base,
+ * and the overlay stays: files in between show other contents than before.
  *
  *   grow the base | copy data, write zeroes | flush the base | empty the top
  *
@@ -25,6 +26,7 @@
 typedef struct Commit {
     BdrvChild *top;
     BdrvChild *base;
+    bool across;        /* what is behind the top is not the base: it counts */
     AioTaskPool *pool;
     const BlkCommitOptions *o;
     RateLimit limit;
@@ -103,15 +105,34 @@ static int coroutine_fn start_tasks(Commit *c, uint64_t offset,
     return ret;
 }
 
+/* Is there anything for the base? BDRV_BLOCK_* for *@bytes, which shrink. */
+static int coroutine_fn status_above_base(const Commit *c, uint64_t offset,
+                                          uint64_t *bytes)
+{
+    BlockDriverState *bs = c->top->bs;
+    int status = 0;
+
+    do {
+        /* A shorter file has zeroes behind its end, and hides the base. */
+        if (offset >= bs->total_bytes) {
+            return BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_ZERO;
+        }
+        *bytes = MIN(*bytes, bs->total_bytes - offset);
+        status = bdrv_co_block_status(bs, offset, *bytes, bytes, NULL);
+        bs = bs->backing ? bs->backing->bs : NULL;
+    } while (c->across && bs && status >= 0 &&
+             !(status & BDRV_BLOCK_ALLOCATED));
+    return status;
+}
+
 static int coroutine_fn walk(Commit *c)
 {
     uint64_t offset = 0, end = c->top->bs->total_bytes;
     int ret = 0;
 
     while (offset < end && ret == 0) {
-        uint64_t n;
-        int status = bdrv_co_block_status(c->top->bs, offset, end - offset,
-                                          &n, NULL);
+        uint64_t n = end - offset;
+        int status = status_above_base(c, offset, &n);
 
         if (status < 0) {
             ret = status;
@@ -129,7 +150,7 @@ static int coroutine_fn walk(Commit *c)
 static int coroutine_fn copy(BdrvChild *top, BdrvChild *base,
                              const BlkCommitOptions *o, GError **errp)
 {
-    Commit c = { .top = top, .base = base, .o = o };
+    Commit c = { .top = top, .base = base, .across = o->base, .o = o };
     unsigned workers = o->workers ? MIN(o->workers, MAX_WORKERS)
                                   : DEFAULT_WORKERS;
     int ret;
@@ -143,21 +164,24 @@ static int coroutine_fn copy(BdrvChild *top, BdrvChild *base,
                                base->bs->filename, g_strerror(-ret)) : 0;
 }
 
-/* @top: the edge to the format node. */
-static int coroutine_fn check(BlockDriverState *bs, bool drop, GError **errp)
+/* @bs: the format node. */
+static int coroutine_fn check(const BlockDriverState *bs,
+                              const BlkCommitOptions *o, GError **errp)
 {
-    if (!bs->backing) {
+    const BdrvChild *base = o->base ? o->base->root : bs->backing;
+
+    if (!base) {
         return set_error(errp, -ENOTSUP, "%s has no backing file to commit "
                          "to", bs->filename);
     }
-    if (bs->backing->bs->read_only) {
+    if (base->bs->read_only) {
         return set_error(errp, -EROFS, "backing file '%s' is not open for "
-                         "writing", bs->backing->bs->filename);
+                         "writing", base->bs->filename);
     }
-    if (drop && bs->read_only) {
+    if (o->drop && bs->read_only) {
         return set_error(errp, -EROFS, "%s is open read-only", bs->filename);
     }
-    if (drop && !bs->drv->co_make_empty) {
+    if (o->drop && (o->base || !bs->drv->co_make_empty)) {
         return set_error(errp, -ENOTSUP, "%s: format '%s' cannot be made "
                          "empty", bs->filename, bs->drv->format_name);
     }
@@ -168,16 +192,18 @@ static int coroutine_fn commit(BdrvChild *top, const BlkCommitOptions *o,
                                GError **errp)
 {
     BlockDriverState *bs = top->bs;
-    int ret = check(bs, o->drop, errp);
+    int ret = check(bs, o, errp);
+    BdrvChild *base;
 
     if (ret < 0) {
         return ret;
     }
-    if (bs->backing->bs->total_bytes < bs->total_bytes) {
-        ret = bdrv_co_truncate(bs->backing, bs->total_bytes,
-                               BDRV_PREALLOC_OFF, errp);
+    base = o->base ? o->base->root : bs->backing;
+    if (base->bs->total_bytes < bs->total_bytes) {
+        ret = bdrv_co_truncate(base, bs->total_bytes, BDRV_PREALLOC_OFF,
+                               errp);
     }
-    ret = ret < 0 ? ret : copy(top, bs->backing, o, errp);
+    ret = ret < 0 ? ret : copy(top, base, o, errp);
     if (ret == 0 && o->drop) {
         ret = bs->drv->co_make_empty(bs, errp);
     }
@@ -198,7 +224,13 @@ int coroutine_fn blk_co_commit(BlockBackend *blk,
     while (top->bs->drv->is_filter && top->bs->file) {
         top = top->bs->file;
     }
+    if (options && options->base) {
+        bdrv_co_exclusive_begin(options->base->root->bs);
+    }
     ret = commit(top, options ? options : &dflt, errp);
+    if (options && options->base) {
+        bdrv_co_exclusive_end(options->base->root->bs);
+    }
     bdrv_co_exclusive_end(blk->root->bs);
     return ret;
 }

@@ -331,6 +331,9 @@ int no_coroutine_fn blk_rebase(BlockBackend *blk, const BlkRebaseOptions *o,
 
 typedef struct BlkCommitOptions {
     bool drop;              /* make the top node empty afterwards */
+    BlockBackend *base;     /* NULL: the backing file. Else a file further
+                               down, open for writing, and the top was opened
+                               without it; for disks that stay, not drop */
     unsigned workers;       /* copies at a time; 0: a default */
     uint64_t bytes_per_second; /* of data; 0: no limit */
     BdrvProgressFunc *progress; /* in bytes; NULL: none */
@@ -339,7 +342,8 @@ typedef struct BlkCommitOptions {
 
 /*
  * Copy what the top node of @blk holds into its backing file, which must have
- * been opened for writing (BDRV_O_BACKING_RDWR) and grows when it is shorter.
+ * been opened for writing (BDRV_O_BACKING_RDWR) and grows when it is shorter;
+ * or what the whole chain of @blk holds into o->base, which is behind it.
  * @options NULL: defaults, with drop. On failure the disk reads as before.
  */
 int coroutine_fn blk_co_commit(BlockBackend *blk,

@@ -13,6 +13,7 @@ typedef struct Rebase {
     bool unsafe;
     bool compressed;
     bool progress;
+    bool quiet;
     BlockBackend *blk;
     BlockBackend *new;      /* NULL: none */
 } Rebase;
@@ -44,8 +45,8 @@ static void warn_of_snapshots(const Rebase *p)
     g_autoptr(GPtrArray) list = NULL;
 
     if (blk_snapshot_list(p->blk, &list, NULL) == 0 && list->len) {
-        img_warn("%s: its %u internal snapshots will show the new backing "
-                 "file where they hold no data", p->src.filename, list->len);
+        img_warn("%s: internal snapshots (%u) will show the new backing file "
+                 "where they hold no data", p->src.filename, list->len);
     }
 }
 
@@ -93,13 +94,11 @@ static int rebase(Rebase *p)
     if (new_name(p) && img_check_format(p->format)) {
         return 1;
     }
-    img_progress_start(p->progress);
-    if (p->unsafe) {
-        status = change(p);
-    } else {
+    if (!p->quiet && !p->unsafe) {
         warn_of_snapshots(p);
-        status = open_new(p) || copy_and_change(p);
     }
+    img_progress_start(p->progress && !p->quiet);
+    status = p->unsafe ? change(p) : open_new(p) || copy_and_change(p);
     img_progress_end(status == 0);
     return status;
 }
@@ -127,7 +126,6 @@ int img_rebase(int argc, char **argv)
         { 0 },
     };
     Rebase p = { .src.flags = BDRV_O_RDWR };
-    bool quiet = false;
     int c, bad = 0;
 
     while ((c = img_getopt(argc, argv, ":hf:F:b:upt:T:qUc", options)) != -1) {
@@ -138,7 +136,7 @@ int img_rebase(int argc, char **argv)
         case 'b': p.backing = optarg; break;
         case 'u': p.unsafe = true; break;
         case 'p': p.progress = true; break;
-        case 'q': quiet = true; break;
+        case 'q': p.quiet = true; break;
         case 'U': p.backing_flags |= BDRV_O_FORCE_SHARE; break;
         case 't': bad |= img_cache_mode(optarg, 't', &p.src.flags); break;
         case 'T': bad |= img_cache_mode(optarg, 'T', &p.backing_flags); break;
@@ -161,6 +159,5 @@ int img_rebase(int argc, char **argv)
     /* Without -u the old chain must be there; with it, it need not. */
     p.src.flags |= p.unsafe ? BDRV_O_NO_BACKING : 0;
     p.src.filename = argv[optind];
-    p.progress = p.progress && !quiet;
     return run(&p);
 }

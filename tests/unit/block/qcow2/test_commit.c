@@ -216,6 +216,86 @@ static void test_cuts_of_the_base_lose_nothing(void **state)
     fake_disk_free(top);
 }
 
+/* ---- across several files ---- */
+
+/*
+ * base 48 KiB 'b' | mid 20 KiB: 'm' in [4, 6) | top 64 KiB: 't' in [8, 9)
+ * The disk has zeroes behind 20 KiB, where mid hides the base.
+ */
+static void make_long_chain(void)
+{
+    BlockBackend *blk;
+
+    q_create("fake:base", "size=48k,cluster_size=512");
+    blk = q_open("fake:base", "", BDRV_O_RDWR);
+    maint_put(blk, 0, 48 * KIB, 'b');
+    q_close(blk);
+    q_create("fake:mid", "size=20k,cluster_size=1k,backing_file=fake:base,"
+             "backing_fmt=qcow2");
+    blk = q_open("fake:mid", "", BDRV_O_RDWR);
+    maint_put(blk, 4 * KIB, 6 * KIB, 'm');
+    q_close(blk);
+    q_create("fake:top", "size=64k,cluster_size=1k,backing_file=fake:mid,"
+             "backing_fmt=qcow2");
+    blk = q_open("fake:top", "", BDRV_O_RDWR);
+    maint_put(blk, 8 * KIB, 9 * KIB, 't');
+    q_close(blk);
+}
+
+static void look_long(BlockBackend *blk)
+{
+    assert_int_equal(blk_getlength(blk), 64 * KIB);
+    assert_true(maint_is(blk, 0, 4 * KIB, 'b'));
+    assert_true(maint_is(blk, 4 * KIB, 6 * KIB, 'm'));
+    assert_true(maint_is(blk, 6 * KIB, 8 * KIB, 'b'));
+    assert_true(maint_is(blk, 8 * KIB, 9 * KIB, 't'));
+    assert_true(maint_is(blk, 9 * KIB, 20 * KIB, 'b'));
+    assert_true(maint_is(blk, 20 * KIB, 64 * KIB, 0));
+}
+
+static int commit_across(void)
+{
+    BlkCommitOptions o = { 0 };
+    BlockBackend *blk;
+    int ret;
+
+    o.base = q_open("fake:base", "", BDRV_O_RDWR);
+    blk = q_open("fake:top", "backing.backing=null", BDRV_O_RDWR);
+    ret = blk_commit(blk, &o, NULL);
+    q_close(blk);
+    (void)blk_close(o.base);
+    return ret;
+}
+
+static void test_what_all_files_above_the_base_hold_goes_into_it(void **state)
+{
+    FakeDisk *disks[] = { fake_disk_new("base", 0), fake_disk_new("mid", 0),
+                          fake_disk_new("top", 0) };
+    g_autofree char *base_file = test_path("base.bin");
+    BlockBackend *blk;
+    int ret = -EIO;
+
+    disks[0]->sync = true;
+    make_long_chain();
+    assert_int_equal(fake_disk_save(disks[0], base_file), 0);
+    for (unsigned n = 0; ret < 0; n++) {
+        assert_int_equal(fake_disk_load(disks[0], base_file), 0);
+        fake_cut_power_after(disks[0], n);
+        ret = commit_across();
+        fake_power_on(disks[0], n % 2);
+        maint_check(disks[0], true, "base");
+        blk = q_open("fake:top", "", BDRV_O_RDWR);
+        look_long(blk); /* the top reads as before, wherever it stops */
+        q_close(blk);
+    }
+    blk = q_open("fake:base", "", 0);
+    look_long(blk);
+    q_close(blk);
+    for (size_t i = 0; i < G_N_ELEMENTS(disks); i++) {
+        fake_disk_free(disks[i]);
+    }
+}
+
 /* ---- make empty ---- */
 
 static int run_empty(BlockBackend *blk, void *opaque)
@@ -336,6 +416,7 @@ static const struct CMUnitTest tests[] = {
     C_TEST(test_what_cannot_be_committed_is_refused),
     C_TEST(test_cuts_of_the_top_lose_nothing),
     C_TEST(test_cuts_of_the_base_lose_nothing),
+    C_TEST(test_what_all_files_above_the_base_hold_goes_into_it),
     C_TEST(test_cuts_leave_the_image_full_or_empty),
     C_TEST(test_emptying_takes_as_long_for_any_contents),
     C_TEST(test_backing_file_can_be_changed_and_dropped),
