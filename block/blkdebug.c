@@ -188,7 +188,8 @@ static void arm_errors(BlkdebugState *s, BlkdebugEvent event)
 
         if (rule->action == BLKDEBUG_INJECT_ERROR &&
             rule->event != BLKDBG_NONE) {
-            rule->armed = !rule->spent && rule_applies(s, rule, event, s->state);
+            rule->armed = !rule->spent &&
+                          rule_applies(s, rule, event, s->state);
         }
     }
 }
@@ -399,7 +400,7 @@ static int coroutine_fn blkdebug_co_pdiscard(BlockDriverState *bs,
     return ret ? ret : bdrv_co_pdiscard(bs->file, offset, bytes);
 }
 
-static int coroutine_fn blkdebug_co_flush_to_os(BlockDriverState *bs)
+static int coroutine_fn blkdebug_co_flush_to_disk(BlockDriverState *bs)
 {
     return check_rules(bs, 0, 0, BLKDEBUG_FLUSH);
 }
@@ -452,7 +453,7 @@ BlockDriver bdrv_blkdebug = {
     .co_pwritev_compressed = blkdebug_co_pwritev_compressed,
     .co_pwrite_zeroes = blkdebug_co_pwrite_zeroes,
     .co_pdiscard = blkdebug_co_pdiscard,
-    .co_flush_to_os = blkdebug_co_flush_to_os,
+    .co_flush_to_disk = blkdebug_co_flush_to_disk,
     .co_truncate = blkdebug_co_truncate,
     .co_block_status = blkdebug_co_block_status,
     .debug_event = blkdebug_debug_event,
@@ -475,8 +476,7 @@ static BlockDriverState *find_debug_node(BlockDriverState *bs)
 void coroutine_fn bdrv_co_debug_event(BlockDriverState *bs,
                                       BlkdebugEvent event)
 {
-    bs = find_debug_node(bs);
-    if (bs) {
+    if (bs->drv->debug_event) {
         bs->drv->debug_event(bs, event);
     }
 }

@@ -238,17 +238,23 @@ static int coroutine_fn rmw_read(BlockDriverState *bs, uint64_t start,
     uint64_t align = bs->request_alignment;
     uint64_t last = end - align;
     bool head = pos > start;
-    bool tail = pos + n < end && !(head && last == start);
+    bool tail = pos + n < end;
+    bool one = head && tail && last == start;
     int ret = 0;
 
     if (head) {
         bdrv_co_debug_event(bs, BLKDBG_PWRITEV_RMW_HEAD);
+        if (one) {
+            bdrv_co_debug_event(bs, BLKDBG_PWRITEV_RMW_TAIL);
+        }
         ret = read_buffer(bs, start, align, buf);
         bdrv_co_debug_event(bs, BLKDBG_PWRITEV_RMW_AFTER_HEAD);
     }
-    if (ret == 0 && tail) {
+    if (ret == 0 && tail && !one) {
         bdrv_co_debug_event(bs, BLKDBG_PWRITEV_RMW_TAIL);
         ret = read_buffer(bs, last, align, buf + (last - start));
+    }
+    if (ret == 0 && tail) {
         bdrv_co_debug_event(bs, BLKDBG_PWRITEV_RMW_AFTER_TAIL);
     }
     return ret;
@@ -574,12 +580,11 @@ static int coroutine_fn flush_to_disk(BlockDriverState *bs, uint64_t gen)
     uint64_t current = bs->write_gen;
     int ret;
 
-    if (!bs->drv->co_flush_to_disk || bs->flushed_gen >= gen ||
-        (bs->open_flags & BDRV_O_NO_FLUSH)) {
+    if (bs->flushed_gen >= gen || (bs->open_flags & BDRV_O_NO_FLUSH)) {
         return 0;
     }
-    bdrv_co_debug_event(bs, BLKDBG_FLUSH_TO_DISK);
-    ret = bs->drv->co_flush_to_disk(bs);
+    BLKDBG_EVENT(bs->file, BLKDBG_FLUSH_TO_DISK);
+    ret = bs->drv->co_flush_to_disk ? bs->drv->co_flush_to_disk(bs) : 0;
     assert(ret <= 0);
     if (ret == 0) {
         bs->flushed_gen = current;
@@ -616,8 +621,8 @@ int coroutine_fn bdrv_co_flush(BlockDriverState *bs)
     }
     bs->active_flush = true;
 
+    BLKDBG_EVENT(bs->file, BLKDBG_FLUSH_TO_OS);
     if (bs->drv->co_flush_to_os) {
-        bdrv_co_debug_event(bs, BLKDBG_FLUSH_TO_OS);
         ret = bs->drv->co_flush_to_os(bs);
         assert(ret <= 0);
     }

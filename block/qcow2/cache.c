@@ -463,6 +463,23 @@ int coroutine_fn qcow2_cache_get(Qcow2State *s, Qcow2Cache *c,
     return 0;
 }
 
+void qcow2_cache_offer(Qcow2State *s, Qcow2Cache *c, uint64_t offset,
+                       const void *data)
+{
+    Qcow2CacheEntry *e = oldest_idle(s, c);
+
+    if (!e || e->dirty) {
+        return;
+    }
+    forget(c, e);
+    e->data = e->data ? e->data : blk_try_memalign(c->entry_size);
+    if (e->data) {
+        memcpy(e->data, data, c->entry_size);
+        adopt(c, e, offset);
+        unpin(c, e);
+    }
+}
+
 void qcow2_cache_put(Qcow2State *s, Qcow2Cache *c, Qcow2CacheEntry *e)
 {
     unpin(c, e);

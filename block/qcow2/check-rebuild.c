@@ -201,6 +201,7 @@ static int coroutine_fn write_structure(Qcow2Check *c, const Plan *p,
         uint64_t index = g_array_index(p->blocks, uint64_t, i);
 
         fill_block(c, p, index, buf);
+        BLKDBG_EVENT(s->bs->file, BLKDBG_REFBLOCK_UPDATE);
         ret = bdrv_co_pwrite(s->bs->file, offset, s->cluster_size, buf, 0);
         t->entries[index] = offset;
         offset += s->cluster_size;

@@ -126,9 +126,7 @@ static int coroutine_fn cow_read(Qcow2State *s, uint64_t guest_offset,
             return ret;
         }
         qemu_iovec_init_buf(&qiov, buf, m.bytes);
-        if (m.type == QCOW2_CLUSTER_NORMAL) {
-            BLKDBG_EVENT(s->bs->file, BLKDBG_COW_READ);
-        }
+        BLKDBG_EVENT(s->bs->file, BLKDBG_COW_READ);
         ret = qcow2_read_mapping(s, guest_offset, &m, &qiov, 0, m.bytes);
         if (ret < 0) {
             return ret;
@@ -157,12 +155,14 @@ static int coroutine_fn settle(Qcow2State *s, const Qcow2Write *w, Part *p)
         return 0; /* zeroes are stored encrypted too */
     }
     if (w->fresh) {
+        BLKDBG_EVENT(s->bs->file, BLKDBG_CLUSTER_ALLOC_SPACE);
         p->bytes = 0;
         return 0;
     }
     if (p->bytes < ZERO_REQUEST_MIN) {
         return 0;
     }
+    BLKDBG_EVENT(s->bs->file, BLKDBG_CLUSTER_ALLOC_SPACE);
     ret = qcow2_data_pwrite_zeroes(s, w->host_offset + p->guest_offset -
                                       w->range.start, p->bytes,
                                    BDRV_REQ_NO_FALLBACK);
@@ -216,6 +216,7 @@ static int coroutine_fn write_merged(Qcow2State *s, Qcow2Write *w,
         add_part(&all, head, buf);
         qemu_iovec_concat(&all, w->qiov, w->qiov_offset, w->bytes);
         add_part(&all, tail, buf + head_bytes);
+        BLKDBG_EVENT(s->bs->file, BLKDBG_WRITE_AIO);
         BLKDBG_EVENT(s->bs->file, BLKDBG_COW_WRITE);
         ret = qcow2_data_pwritev(s, w->host_offset + w->guest_offset -
                                     head->bytes - w->range.start,

@@ -27,13 +27,23 @@ static uint64_t l1_entry(const Qcow2State *s, const Qcow2Table *l1,
     return i < l1->size ? l1->entries[i] : 0;
 }
 
+static uint64_t index_in_table(const Qcow2State *s, uint64_t guest_offset)
+{
+    return guest_offset >> s->cluster_bits & ((1ULL << s->l2_bits) - 1);
+}
+
+/* Where in its L2 table the slice for @guest_offset starts, in bytes. */
+static uint64_t slice_in_table(const Qcow2State *s, uint64_t guest_offset)
+{
+    return index_in_table(s, guest_offset) >> s->l2_slice_bits
+           << s->l2_slice_bits << s->l2_entry_bits;
+}
+
 int coroutine_fn qcow2_get_slice(Qcow2State *s, const Qcow2Table *l1,
                                  uint64_t guest_offset, Qcow2CacheEntry **ret,
                                  unsigned *ret_index)
 {
-    uint64_t cluster = guest_offset >> s->cluster_bits;
-    uint64_t index = cluster & ((1ULL << s->l2_bits) - 1);
-    uint64_t slice = index >> s->l2_slice_bits << s->l2_slice_bits;
+    uint64_t slice = slice_in_table(s, guest_offset);
 
     for (;;) {
         uint64_t entry = l1_entry(s, l1, guest_offset);
@@ -50,14 +60,14 @@ int coroutine_fn qcow2_get_slice(Qcow2State *s, const Qcow2Table *l1,
                                     " is at unaligned host offset %#" PRIx64,
                                     guest_offset, table);
         }
-        r = qcow2_cache_get(s, s->l2_cache, table + (slice << s->l2_entry_bits),
-                            &e);
+        r = qcow2_cache_get(s, s->l2_cache, table + slice, &e);
         if (r < 0) {
             return r;
         }
         if ((l1_entry(s, l1, guest_offset) & QCOW2_OFFSET_MASK) == table) {
             *ret = e;
-            *ret_index = index - slice;
+            *ret_index = index_in_table(s, guest_offset) -
+                         (slice >> s->l2_entry_bits);
             return 0;
         }
         qcow2_cache_put(s, s->l2_cache, e); /* K3: replaced meanwhile */
@@ -184,11 +194,13 @@ int coroutine_fn qcow2_grow_l1(Qcow2State *s, uint64_t min_size)
 
 /* ---- L2 tables ---- */
 
-/* Fill the new table at @offset with zeroes or the contents of @old. */
+/* Fill the new table at @offset with zeroes or the contents of @old, and cache
+ * the slice for @guest_offset. */
 static int coroutine_fn write_new_l2(Qcow2State *s, uint64_t offset,
-                                     uint64_t old)
+                                     uint64_t old, uint64_t guest_offset)
     REQUIRES(s->lock)
 {
+    uint64_t slice = slice_in_table(s, guest_offset);
     uint8_t *buf;
     int ret;
 
@@ -208,6 +220,10 @@ static int coroutine_fn write_new_l2(Qcow2State *s, uint64_t offset,
     if (ret == 0) {
         BLKDBG_EVENT(s->bs->file, BLKDBG_L2_ALLOC_WRITE);
         ret = bdrv_co_pwrite(s->bs->file, offset, s->cluster_size, buf, 0);
+    }
+    qcow2_cache_discard(s, s->l2_cache, offset, s->cluster_size);
+    if (ret == 0) {
+        qcow2_cache_offer(s, s->l2_cache, offset + slice, buf + slice);
     }
     free(buf);
     return ret;
@@ -243,12 +259,11 @@ int coroutine_fn qcow2_ensure_l2(Qcow2State *s, uint64_t guest_offset)
         qcow2_unalloc(s, offset, 1);
         return 0;
     }
-    ret = write_new_l2(s, offset, old);
+    ret = write_new_l2(s, offset, old, guest_offset);
     if (ret < 0) {
         qcow2_unalloc(s, offset, 1);
         return ret;
     }
-    qcow2_cache_discard(s, s->l2_cache, offset, s->cluster_size);
     qcow2_table_set(&s->l1, i, offset | QCOW2_COPIED);
     s->need_barrier = true; /* R1, R4 */
     qcow2_filter_add(s, offset);

@@ -66,7 +66,6 @@ static int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
     }
     co_rwlock_rdlock(&s->map_lock);
     co_mutex_lock(&s->lock);
-    BLKDBG_EVENT(bs->file, BLKDBG_FLUSH_TO_OS);
     ret = qcow2_flush_metadata(s);
     co_mutex_unlock(&s->lock);
     co_rwlock_unlock(&s->map_lock);

@@ -48,6 +48,11 @@ void qcow2_cache_mark_dirty(Qcow2State *s, Qcow2Cache *c, Qcow2CacheEntry *e)
 /* Write all dirty entries; no barrier before, no flush after. */
 int coroutine_fn qcow2_cache_write(Qcow2State *s, Qcow2Cache *c)
     REQUIRES(s->lock);
+/* @data is at @offset in the file and is not cached: keep it, if there is room
+ * for nothing. */
+void qcow2_cache_offer(Qcow2State *s, Qcow2Cache *c, uint64_t offset,
+                       const void *data)
+    REQUIRES(s->lock);
 /* Forget what is cached of host range; dirty contents are lost. */
 void qcow2_cache_discard(Qcow2State *s, Qcow2Cache *c, uint64_t offset,
                          uint64_t bytes) REQUIRES(s->lock);

@@ -157,6 +157,7 @@ static int coroutine_fn write_blocks(Qcow2State *s, const Recount *r,
         ret = aio_check_stop(); /* nothing refers to the new blocks yet */
         ret = ret < 0 ? ret : fill_block(s, r, i, buf);
         ret = ret < 0 ? ret : qcow2_check_overlap(s, 0, at, s->cluster_size);
+        BLKDBG_EVENT(s->bs->file, BLKDBG_REFBLOCK_UPDATE);
         ret = ret < 0 ? ret : bdrv_co_pwrite(s->bs->file, at,
                                              s->cluster_size, buf, 0);
         t->entries[i] = at;

@@ -106,6 +106,7 @@ static int coroutine_fn claim_in_block(Qcow2State *s, uint64_t index,
     Qcow2CacheEntry *e;
     int ret;
 
+    BLKDBG_EVENT(s->bs->file, BLKDBG_REFBLOCK_ALLOC);
     ret = qcow2_get_refblock(s, index, &e);
     if (ret < 0) {
         return ret;
@@ -239,6 +240,7 @@ int coroutine_fn qcow2_alloc_contiguous(Qcow2State *s, uint64_t nb,
     uint64_t start = 0, got = 0;
     int ret = 0;
 
+    BLKDBG_EVENT(s->bs->file, BLKDBG_CLUSTER_ALLOC);
     while (got < nb) {
         if (!got && nb > slots_per_block(s) / 2) {
             /* No new block may get in the way of so long a run. */
@@ -370,6 +372,7 @@ static int coroutine_fn update_in_block(Qcow2State *s, uint64_t index,
     Qcow2CacheEntry *e;
     int ret;
 
+    BLKDBG_EVENT(s->bs->file, BLKDBG_REFBLOCK_ALLOC);
     ret = qcow2_get_refblock(s, index, &e);
     if (ret < 0) {
         return ret;
