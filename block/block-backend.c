@@ -285,6 +285,28 @@ int64_t coroutine_fn blk_co_getlength(BlockBackend *blk)
     return bdrv_co_getlength(blk->root->bs);
 }
 
+int coroutine_fn blk_co_copy_range(BlockBackend *src, uint64_t src_offset,
+                                   BlockBackend *dst, uint64_t dst_offset,
+                                   uint64_t bytes)
+{
+    int ret = check_bounds(src, src_offset, bytes);
+
+    ret = ret < 0 ? ret : check_bounds(dst, dst_offset, bytes);
+    if (ret < 0) {
+        return ret;
+    }
+    if (dst->writethrough) {
+        return -ENOTSUP; /* nothing would make it durable */
+    }
+    blk_co_begin(src, NULL);
+    blk_co_begin(dst, NULL);
+    ret = bdrv_co_copy_range(src->root->bs, src_offset, dst->root,
+                             dst_offset, bytes);
+    blk_end(dst);
+    blk_end(src);
+    return ret;
+}
+
 int coroutine_fn blk_co_block_status(BlockBackend *blk, uint64_t offset,
                                      uint64_t bytes, uint64_t *ret_bytes,
                                      uint64_t *ret_map)

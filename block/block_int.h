@@ -142,8 +142,6 @@ struct BlockDriver {
      * ""), or check it, before a file is touched. */
     int coroutine_fn (*co_create)(const char *filename, BdrvOptions *options,
                                   GError **errp);
-    /* Take back what co_create made. Optional. */
-    void coroutine_fn (*co_uncreate)(const char *filename);
 
     /*
      * 0 or -errno, never short. Aligned to request_alignment, memory to
@@ -162,6 +160,11 @@ struct BlockDriver {
     int coroutine_fn (*co_pwritev_compressed)(BlockDriverState *bs,
                                               uint64_t offset, uint64_t bytes,
                                               QEMUIOVector *qiov);
+    /* Copy from a file, which is open as protocol @src, without reading it.
+     * -ENOTSUP: a part may have been copied, write it. */
+    int coroutine_fn (*co_copy_range)(BlockDriverState *bs, uint64_t offset,
+                                      uint64_t bytes, BlockDriverState *src,
+                                      uint64_t src_offset);
     /* Aligned to pwrite_zeroes_alignment, or up to the end of the node.
      * -ENOTSUP: zeroes are written. */
     int coroutine_fn (*co_pwrite_zeroes)(BlockDriverState *bs,
@@ -295,9 +298,6 @@ int coroutine_fn bdrv_co_close_child(BdrvChild *child);
  */
 int coroutine_fn bdrv_co_create_file(const char *filename,
                                      BdrvOptions *options, GError **errp);
-/* Remove a file that bdrv_co_create_file() made, since the rest failed. What
- * is no regular file stays. */
-void coroutine_fn bdrv_co_uncreate_file(const char *filename);
 int coroutine_fn bdrv_co_open_file(const char *filename, BdrvOptions *options,
                                    unsigned flags, BdrvChild **ret,
                                    GError **errp);
@@ -348,6 +348,23 @@ int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs,
                                             uint64_t offset, uint64_t bytes,
                                             uint64_t *ret_bytes,
                                             uint64_t *ret_map);
+/* The child that @bs has its data in. */
+BdrvChild *bdrv_data_child(BlockDriverState *bs);
+/*
+ * @flags, @map and *@bytes are what bdrv_co_block_status() said of @bs; look
+ * whether the start of that is a hole in the file below. Returns @flags, with
+ * ZERO then, for *@bytes that may have become fewer; or -errno.
+ */
+int coroutine_fn bdrv_co_find_holes(BlockDriverState *bs, int flags,
+                                    uint64_t map, uint64_t *bytes);
+
+/*
+ * Let the host copy @bytes from one node into another. -ENOTSUP: the nodes or
+ * the host cannot, read and write instead; nothing or a part was copied.
+ */
+int coroutine_fn bdrv_co_copy_range(BlockDriverState *src,
+                                    uint64_t src_offset, BdrvChild *dst,
+                                    uint64_t dst_offset, uint64_t bytes);
 
 /* Count a piece of work that a drain has to wait for. */
 void bdrv_inc_in_flight(BlockDriverState *bs);
@@ -409,6 +426,16 @@ void coroutine_fn bdrv_co_tracked_begin(BdrvTrackedRequest *req,
                                         uint64_t offset, uint64_t bytes,
                                         bool serialising);
 void bdrv_co_tracked_end(BdrvTrackedRequest *req);
+
+/* io.c, for copy-range.c: may the node be changed in this range, and can it
+ * grow to its end? Begin a write, which conflicts in whole blocks; end it: a
+ * failed one may have changed something too, it counts for flush and for dirty
+ * bitmaps. */
+int bdrv_check_write(BlockDriverState *bs, uint64_t offset, uint64_t bytes);
+void coroutine_fn bdrv_co_write_begin(BdrvTrackedRequest *req,
+                                      BlockDriverState *bs, uint64_t offset,
+                                      uint64_t bytes);
+void bdrv_co_write_end(BdrvTrackedRequest *req, int ret);
 
 /* copy-on-read.c, for io.c: make the node hold this range itself. 0 or
  * -errno. */

@@ -13,7 +13,8 @@
  * from then on.
  *
  * Options: filename, locking=on|off|auto, aio=io_uring|threads (has to be what
- * the context runs on). Create: size, preallocation=off|falloc|full.
+ * the context runs on). Create: size, preallocation=off|falloc|full,
+ * nocow=on|off, extent_size_hint=BYTES.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,6 +33,7 @@
 #define MAX_ALIGN 4096
 #define MAX_TRANSFER ((uint64_t)1 << 30)
 #define PREALLOC_STEP (1024 * 1024)
+#define EXTENT_SIZE_HINT (1024 * 1024)
 
 typedef struct FileState {
     int fd;
@@ -371,6 +373,18 @@ static int coroutine_fn file_co_pwritev(BlockDriverState *bs, uint64_t offset,
     return (uint64_t)done == bytes ? 0 : -ENOSPC;
 }
 
+static int coroutine_fn file_co_copy_range(BlockDriverState *bs,
+                                           uint64_t offset, uint64_t bytes,
+                                           BlockDriverState *src,
+                                           uint64_t src_offset)
+{
+    FileState *s = bs->opaque, *from = src->opaque;
+
+    return src->drv != bs->drv || s->is_device || from->is_device
+           ? -ENOTSUP
+           : file_copy(from->fd, src_offset, s->fd, offset, bytes);
+}
+
 static int coroutine_fn file_co_flush_to_disk(BlockDriverState *bs)
 {
     FileState *s = bs->opaque;
@@ -477,8 +491,7 @@ static int coroutine_fn write_full(int fd, uint64_t from, uint64_t to)
 
         qemu_iovec_init_buf(&qiov, buf, n);
         done = transfer_all(&s, aio_co_pwritev, pos, &qiov, hint(&s, n));
-        ret = done < 0 ? done : (uint64_t)done < n ? -ENOSPC
-                                                   : aio_check_stop();
+        ret = done < 0 ? done : (uint64_t)done < n ? -ENOSPC : 0;
     }
     free(buf);
     return ret ? ret : aio_co_fdatasync(fd);
@@ -598,23 +611,58 @@ static int take_prealloc(BdrvOptions *options, BdrvPrealloc *ret,
     return r;
 }
 
-/* Empty the file behind @fd and give it @size bytes. */
-static int coroutine_fn fill_new_file(int fd, uint64_t size,
-                                      BdrvPrealloc prealloc)
+typedef struct FileCreate {
+    uint64_t size;
+    BdrvPrealloc prealloc;
+    bool nocow;
+    uint32_t extent_size_hint;
+} FileCreate;
+
+static int take_create_options(BdrvOptions *options, FileCreate *ret,
+                               GError **errp)
+{
+    uint64_t hint;
+    int r = bdrv_options_take_size(options, "size", 0, &ret->size, errp);
+
+    r = r < 0 ? r : take_prealloc(options, &ret->prealloc, errp);
+    r = r < 0 ? r : bdrv_options_take_bool(options, "nocow", false,
+                                           &ret->nocow, errp);
+    r = r < 0 ? r : bdrv_options_take_size(options, "extent_size_hint",
+                                           EXTENT_SIZE_HINT, &hint, errp);
+    r = r < 0 ? r : bdrv_options_check_empty(options, errp);
+    if (r < 0) {
+        return r;
+    }
+    if (hint > UINT32_MAX) {
+        return set_error(errp, -EINVAL, "extent_size_hint %" G_GUINT64_FORMAT
+                         " is larger than 4 GiB", hint);
+    }
+    ret->extent_size_hint = hint;
+    return ret->size > BDRV_MAX_LENGTH
+           ? set_error(errp, -EFBIG, "a file cannot have %" G_GUINT64_FORMAT
+                       " bytes", ret->size) : 0;
+}
+
+/* Empty the file behind @fd and make it what @o says. */
+static int coroutine_fn fill_new_file(int fd, const FileCreate *o)
 {
     int ret = aio_co_ftruncate(fd, 0);
 
     if (ret == 0) {
-        ret = aio_co_ftruncate(fd, size);
+        file_hint_extent_size(fd, o->extent_size_hint);
+        if (o->nocow) {
+            file_hint_nocow(fd);
+        }
+        ret = aio_co_ftruncate(fd, o->size);
     }
-    if (ret < 0 || size == 0) {
+    if (ret < 0 || o->size == 0) {
         return ret;
     }
-    switch (prealloc) {
+    switch (o->prealloc) {
     case BDRV_PREALLOC_FALLOC:
-        return aio_co_fallocate(fd, 0, 0, size);
+        return aio_co_fallocate(fd, 0, 0, o->size);
     case BDRV_PREALLOC_FULL:
-        return write_full(fd, 0, size);
+        return write_full(fd, 0, o->size);
     default:
         return 0;
     }
@@ -651,8 +699,7 @@ static int open_for_create(const char *filename, bool *ret_new,
 
 /* The locks are taken before the file is emptied: somebody may use it. */
 static int coroutine_fn create_locked(int fd, const char *filename,
-                                      uint64_t size, BdrvPrealloc prealloc,
-                                      GError **errp)
+                                      const FileCreate *o, GError **errp)
 {
     bool is_device;
     int ret = check_type(fd, filename, &is_device, errp);
@@ -663,58 +710,32 @@ static int coroutine_fn create_locked(int fd, const char *filename,
     if (ret < 0 || is_device) {
         return ret;
     }
-    ret = fill_new_file(fd, size, prealloc);
+    ret = fill_new_file(fd, o);
     if (ret < 0) {
         set_error(errp, ret, "cannot create '%s' with %" G_GUINT64_FORMAT
-                  " bytes: %s", filename, size, g_strerror(-ret));
+                  " bytes: %s", filename, o->size, g_strerror(-ret));
     }
     return ret;
-}
-
-static const char *path_of(const char *filename)
-{
-    return g_str_has_prefix(filename, FILE_PREFIX)
-        ? filename + strlen(FILE_PREFIX) : filename;
-}
-
-static void coroutine_fn file_co_uncreate(const char *filename)
-{
-    const char *path = path_of(filename);
-    struct stat st;
-
-    if (lstat(path, &st) == 0 && S_ISREG(st.st_mode)) {
-        unlink(path);
-    }
 }
 
 static int coroutine_fn file_co_create(const char *filename,
                                        BdrvOptions *options, GError **errp)
 {
-    uint64_t size;
-    BdrvPrealloc prealloc = BDRV_PREALLOC_OFF;
+    FileCreate o = { 0 };
     bool new = false;
-    int fd, ret;
+    int fd, ret = take_create_options(options, &o, errp);
 
-    filename = path_of(filename);
-    ret = bdrv_options_take_size(options, "size", 0, &size, errp);
-    if (ret == 0) {
-        ret = take_prealloc(options, &prealloc, errp);
-    }
-    if (ret == 0) {
-        ret = bdrv_options_check_empty(options, errp);
-    }
     if (ret < 0) {
         return ret;
     }
-    if (size > BDRV_MAX_LENGTH) {
-        return set_error(errp, -EFBIG, "a file cannot have %"
-                         G_GUINT64_FORMAT " bytes", size);
+    if (g_str_has_prefix(filename, FILE_PREFIX)) {
+        filename += strlen(FILE_PREFIX);
     }
     fd = open_for_create(filename, &new, errp);
     if (fd < 0) {
         return fd;
     }
-    ret = create_locked(fd, filename, size, prealloc, errp);
+    ret = create_locked(fd, filename, &o, errp);
     if (ret < 0 && new) {
         unlink(filename);
     }
@@ -731,13 +752,13 @@ BlockDriver bdrv_file = {
     .co_open = file_co_open,
     .co_close = file_co_close,
     .co_create = file_co_create,
-    .co_uncreate = file_co_uncreate,
     .allocated_bytes = file_allocated_bytes,
     .co_getlength = file_co_getlength,
     .co_preadv = file_co_preadv,
     .co_pwritev = file_co_pwritev,
     .co_pwrite_zeroes = file_co_pwrite_zeroes,
     .co_pdiscard = file_co_pdiscard,
+    .co_copy_range = file_co_copy_range,
     .co_flush_to_disk = file_co_flush_to_disk,
     .co_truncate = file_co_truncate,
     .co_block_status = file_co_block_status,

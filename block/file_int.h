@@ -28,6 +28,17 @@ int file_lock(int fd, bool writer, bool probe, const char *filename,
  */
 void file_unlock(int fd);
 
+/* --- file-copy.c --- */
+
+/* Copy inside the kernel. 0; -ENOTSUP, perhaps after a part; or -errno. */
+int coroutine_fn file_copy(int from, uint64_t from_offset, int to,
+                           uint64_t to_offset, uint64_t bytes);
+
+/* --- file-hints.c: for a file that is empty --- */
+
+void file_hint_nocow(int fd);
+void file_hint_extent_size(int fd, uint32_t bytes);
+
 /* --- file-grow.c --- */
 
 typedef struct FileGrow {

@@ -101,39 +101,6 @@ typedef struct ExtentArgs {
     BlkExtent *ret;
 } ExtentArgs;
 
-static const char *data_filename(const BlockDriverState *bs)
-{
-    for (GList *l = bs->children; l; l = l->next) {
-        const BdrvChild *child = l->data;
-
-        if (!strcmp(child->name, "data-file")) {
-            return child->bs->filename;
-        }
-    }
-    return bs->filename;
-}
-
-/* Preallocated space that nobody wrote is a hole in the file below. */
-static int coroutine_fn find_holes(BlockDriverState *bs, BlkExtent *e)
-{
-    const unsigned mapped = BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID;
-    uint64_t bytes;
-    int ret;
-
-    if ((e->flags & mapped) != mapped || !bs->file ||
-        e->map >= bs->file->bs->total_bytes) {
-        return 0;
-    }
-    bytes = MIN(e->bytes, bs->file->bs->total_bytes - e->map);
-    ret = bdrv_co_block_status(bs->file->bs, e->map, bytes, &bytes, NULL);
-    if (ret < 0) {
-        return ret;
-    }
-    e->bytes = bytes;
-    e->flags |= ret & BDRV_BLOCK_ZERO;
-    return 0;
-}
-
 static int coroutine_fn extent_entry(void *opaque)
 {
     ExtentArgs *a = opaque;
@@ -163,13 +130,16 @@ static int coroutine_fn extent_entry(void *opaque)
         e.bytes = MIN(e.bytes, bs->total_bytes - a->offset);
         e.depth++;
     }
-    e.filename = data_filename(bs);
-    if (e.filename == bs->filename && bs->drv != &bdrv_raw) {
-        int ret = find_holes(bs, &e);
+    e.filename = bs->filename;
+    if (bdrv_data_child(bs) == bs->file) {
+        int ret = bdrv_co_find_holes(bs, e.flags, e.map, &e.bytes);
 
         if (ret < 0) {
             return ret;
         }
+        e.flags = ret;
+    } else {
+        e.filename = bdrv_data_child(bs)->bs->filename;
     }
     *a->ret = e;
     return 0;

@@ -316,8 +316,7 @@ static int coroutine_fn write_any(BlockDriverState *bs, uint64_t offset,
     return write_bounced(bs, offset, bytes, qiov, flags);
 }
 
-/* May @bs be changed in this range, and can it grow to its end? */
-static int check_write(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
+int bdrv_check_write(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
 {
     int ret = check_range(offset, bytes);
 
@@ -335,10 +334,9 @@ static int check_write(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
     return 0;
 }
 
-/* Begin a write: it conflicts in whole blocks. */
-static void coroutine_fn write_begin(BdrvTrackedRequest *req,
-                                     BlockDriverState *bs, uint64_t offset,
-                                     uint64_t bytes)
+void coroutine_fn bdrv_co_write_begin(BdrvTrackedRequest *req,
+                                      BlockDriverState *bs, uint64_t offset,
+                                      uint64_t bytes)
 {
     uint64_t align = bs->request_alignment;
     uint64_t start = ROUND_DOWN(offset, align);
@@ -348,9 +346,7 @@ static void coroutine_fn write_begin(BdrvTrackedRequest *req,
                           !range_is_aligned(bs, offset, bytes));
 }
 
-/* A failed write may have changed something too: it counts for flush and for
- * dirty bitmaps. */
-static void write_end(BdrvTrackedRequest *req, int ret)
+void bdrv_co_write_end(BdrvTrackedRequest *req, int ret)
 {
     BlockDriverState *bs = req->bs;
 
@@ -395,7 +391,7 @@ int coroutine_fn bdrv_co_pwritev(BdrvChild *child, uint64_t offset,
     BlockDriverState *bs = child->bs;
     bool flush = fua_needs_flush(bs, bs->supported_write_flags, &flags);
     BdrvTrackedRequest req;
-    int ret = check_write(bs, offset, bytes);
+    int ret = bdrv_check_write(bs, offset, bytes);
 
     if (ret < 0 || bytes == 0) {
         return ret;
@@ -406,9 +402,9 @@ int coroutine_fn bdrv_co_pwritev(BdrvChild *child, uint64_t offset,
             child, offset, bytes, (flush ? BDRV_REQ_FUA : 0) | flags |
             (bs->open_flags & BDRV_O_DETECT_UNMAP ? BDRV_REQ_MAY_UNMAP : 0));
     }
-    write_begin(&req, bs, offset, bytes);
+    bdrv_co_write_begin(&req, bs, offset, bytes);
     ret = write_any(bs, offset, bytes, qiov, flags);
-    write_end(&req, ret);
+    bdrv_co_write_end(&req, ret);
     if (ret == 0 && flush) {
         ret = bdrv_co_flush(bs);
     }
@@ -519,7 +515,7 @@ int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, uint64_t offset,
     unsigned supported = bs->supported_write_flags & bs->supported_zero_flags;
     bool flush = fua_needs_flush(bs, supported, &flags);
     BdrvTrackedRequest req;
-    int ret = check_write(bs, offset, bytes);
+    int ret = bdrv_check_write(bs, offset, bytes);
 
     if (ret < 0 || bytes == 0) {
         return ret;
@@ -527,9 +523,9 @@ int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, uint64_t offset,
     if (!(bs->open_flags & BDRV_O_UNMAP)) {
         flags &= ~BDRV_REQ_MAY_UNMAP;
     }
-    write_begin(&req, bs, offset, bytes);
+    bdrv_co_write_begin(&req, bs, offset, bytes);
     ret = zero_range(bs, offset, bytes, flags);
-    write_end(&req, ret);
+    bdrv_co_write_end(&req, ret);
     if (ret == 0 && flush) {
         ret = bdrv_co_flush(bs);
     }
@@ -744,30 +740,5 @@ int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, uint64_t offset,
     if (ret_map) {
         *ret_map = map + (offset - start);
     }
-    return ret;
-}
-
-int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs,
-                                            uint64_t offset, uint64_t bytes,
-                                            uint64_t *ret_bytes,
-                                            uint64_t *ret_map)
-{
-    int ret;
-
-    for (;;) {
-        ret = bdrv_co_block_status(bs, offset, bytes, &bytes, ret_map);
-        if (ret < 0) {
-            return ret;
-        }
-        if (ret & BDRV_BLOCK_ALLOCATED) {
-            break;
-        }
-        if (!bs->backing) {
-            ret |= BDRV_BLOCK_ZERO;
-            break;
-        }
-        bs = bs->backing->bs;
-    }
-    *ret_bytes = bytes;
     return ret;
 }

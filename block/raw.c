@@ -69,6 +69,17 @@ static int coroutine_fn raw_co_pwritev(BlockDriverState *bs, uint64_t offset,
     return bdrv_co_pwritev(bs->file, offset + s->offset, bytes, qiov, flags);
 }
 
+static int coroutine_fn raw_co_copy_range(BlockDriverState *bs,
+                                          uint64_t offset, uint64_t bytes,
+                                          BlockDriverState *src,
+                                          uint64_t src_offset)
+{
+    RawState *s = bs->opaque;
+
+    return bdrv_co_copy_range(src, src_offset, bs->file, offset + s->offset,
+                              bytes);
+}
+
 static int coroutine_fn raw_co_pwrite_zeroes(BlockDriverState *bs,
                                              uint64_t offset, uint64_t bytes,
                                              unsigned flags)
@@ -129,10 +140,15 @@ static int coroutine_fn raw_co_measure(BdrvOptions *opts,
                                        BlockDriverState *src,
                                        BdrvMeasure *ret, GError **errp)
 {
+    g_autofree char *text = NULL;
+    BdrvPrealloc prealloc;
     uint64_t size;
     int r = bdrv_options_take_size(opts, "size", src ? src->total_bytes : 0,
                                    &size, errp);
 
+    /* Space that is allocated ahead of time would be needed anyway. */
+    text = bdrv_options_take(opts, "preallocation");
+    r = r < 0 ? r : bdrv_prealloc_parse(text, &prealloc, errp);
     if (r == 0) {
         ret->required = ret->fully_allocated = ROUND_UP(size, 512);
     }
@@ -148,6 +164,7 @@ BlockDriver bdrv_raw = {
     .co_getlength = raw_co_getlength,
     .co_preadv = raw_co_preadv,
     .co_pwritev = raw_co_pwritev,
+    .co_copy_range = raw_co_copy_range,
     .co_pwrite_zeroes = raw_co_pwrite_zeroes,
     .co_pdiscard = raw_co_pdiscard,
     .co_truncate = raw_co_truncate,

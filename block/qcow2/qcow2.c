@@ -105,7 +105,9 @@ static int coroutine_fn qcow2_co_block_status(BlockDriverState *bs,
     if (ret_map) {
         *ret_map = m.host_offset;
     }
-    return BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_OFFSET_VALID |
+    /* Encrypted, nothing in the file is what the disk has there. */
+    return BDRV_BLOCK_ALLOCATED |
+           (s->hdr.crypt_method ? 0 : BDRV_BLOCK_OFFSET_VALID) |
            (m.type == QCOW2_CLUSTER_NORMAL ? BDRV_BLOCK_DATA
                                            : BDRV_BLOCK_ZERO);
 }

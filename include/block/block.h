@@ -186,6 +186,14 @@ int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, uint64_t offset,
 /* Advisory: without BDRV_O_UNMAP or support below it does nothing. */
 int coroutine_fn blk_co_pdiscard(BlockBackend *blk, uint64_t offset,
                                  uint64_t bytes);
+/*
+ * Let the host copy from one disk to another (copy_file_range). -ENOTSUP: what
+ * is there is no plain data in files of one host, or the host does not do it;
+ * a part may have been copied.
+ */
+int coroutine_fn blk_co_copy_range(BlockBackend *src, uint64_t src_offset,
+                                   BlockBackend *dst, uint64_t dst_offset,
+                                   uint64_t bytes);
 /* All writes that have completed are durable when this returns 0. */
 int coroutine_fn blk_co_flush(BlockBackend *blk);
 /*
