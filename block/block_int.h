@@ -142,6 +142,8 @@ struct BlockDriver {
      * ""), or check it, before a file is touched. */
     int coroutine_fn (*co_create)(const char *filename, BdrvOptions *options,
                                   GError **errp);
+    /* Take back what co_create made. Optional. */
+    void coroutine_fn (*co_uncreate)(const char *filename);
 
     /*
      * 0 or -errno, never short. Aligned to request_alignment, memory to
@@ -298,6 +300,9 @@ int coroutine_fn bdrv_co_close_child(BdrvChild *child);
  */
 int coroutine_fn bdrv_co_create_file(const char *filename,
                                      BdrvOptions *options, GError **errp);
+/* Remove a file that bdrv_co_create_file() made, since the rest failed. What
+ * is no regular file stays. */
+void coroutine_fn bdrv_co_uncreate_file(const char *filename);
 int coroutine_fn bdrv_co_open_file(const char *filename, BdrvOptions *options,
                                    unsigned flags, BdrvChild **ret,
                                    GError **errp);

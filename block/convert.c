@@ -8,17 +8,27 @@
  * filled by copy-on-write. Tasks are numbered; unless any_order is set, one
  * starts to write only after its predecessor has, so that the target's
  * clusters come in the order of the disk while writes still overlap. Memory is
- * bounded by workers times the chunk.
+ * bounded by workers times the chunk; buffers are used again.
+ *
+ * The first error ends it: no task starts, those that wait for their turn or
+ * are between two requests return, and the walker waits for all of them.
+ *
+ * With a backing file on the target, what the source has from its own is left
+ * out, as far as the target's backing file reaches.
  */
 #include "block/convert.h"
 
 #include "block/block_int.h"
 #include "util/aio-task.h"
+#include "util/rate-limit.h"
 #include "util/zero.h"
+
+#include <stdlib.h>
 
 #define DEFAULT_WORKERS 8
 #define CHUNK           ((uint64_t)2 * 1024 * 1024)
 #define ZERO_CHUNK      ((uint64_t)1024 * 1024 * 1024)
+#define SECTOR          512
 
 typedef struct Convert {
     const BlkConvertOptions *o;
@@ -28,7 +38,11 @@ typedef struct Convert {
     uint64_t next_task;     /* number of the next task to be started */
     uint64_t next_write;    /* number of the task that may start to write */
     CoQueue order;          /* until next_write moves */
-    uint64_t failed_at;     /* offset of the first error */
+    GQueue *buffers;        /* of CHUNK bytes that no task uses */
+    RateLimit limit;
+    bool offload;           /* until the host refuses */
+    int error;              /* the first one, and */
+    uint64_t failed_at;     /* its offset */
     const char *failed_what;
 } Convert;
 
@@ -52,7 +66,8 @@ static void progress(Convert *c, uint64_t bytes)
 
 static int failed(Convert *c, const char *what, uint64_t offset, int err)
 {
-    if (!c->failed_what) {
+    if (!c->error) {
+        c->error = err;
         c->failed_what = what;
         c->failed_at = offset;
     }
@@ -88,22 +103,35 @@ static int coroutine_fn read_source(BlockBackend *blk, uint64_t offset,
     return blk_co_preadv(blk, offset, bytes, &qiov, 0);
 }
 
-/* Sector by sector, zeroes for those that cannot be read. */
-static int coroutine_fn salvage(Convert *c, BlockBackend *blk,
-                                uint64_t offset, uint64_t bytes, uint8_t *buf)
+/*
+ * Sector by sector, zeroes for those that cannot be read; a run of them that
+ * fail alike is told as one. @offset is that in the target.
+ */
+static void coroutine_fn salvage(Convert *c, BlockBackend *blk,
+                                 uint64_t offset, uint64_t start,
+                                 uint64_t bytes, uint8_t *buf)
 {
-    for (uint64_t at = 0; at < bytes; at += 512) {
-        uint64_t n = MIN(512, bytes - at);
-        int ret = read_source(blk, offset + at, n, buf + at);
+    uint64_t bad = 0;
+    int err = 0;
+
+    for (uint64_t at = 0; at < bytes; at += SECTOR) {
+        uint64_t n = MIN(SECTOR, bytes - at);
+        int ret = read_source(blk, offset + at - start, n, buf + at);
 
         if (ret < 0) {
             memset(buf + at, 0, n);
-            if (c->o->unreadable) {
-                c->o->unreadable(offset + at, n, ret, c->o->opaque);
-            }
+        }
+        if (ret != err && err < 0 && c->o->unreadable) {
+            c->o->unreadable(offset + bad, at - bad, err, c->o->opaque);
+        }
+        if (ret != err) {
+            bad = at;
+            err = ret;
         }
     }
-    return 0;
+    if (err < 0 && c->o->unreadable) {
+        c->o->unreadable(offset + bad, bytes - bad, err, c->o->opaque);
+    }
 }
 
 /* A chunk may have parts of several sources. */
@@ -118,7 +146,8 @@ static int coroutine_fn read_chunk(Convert *c, uint64_t offset,
         n = MIN(bytes, start + blk_bs(blk)->total_bytes - offset);
         ret = read_source(blk, offset - start, n, buf);
         if (ret < 0 && c->o->salvage) {
-            ret = salvage(c, blk, offset - start, n, buf);
+            salvage(c, blk, offset, start, n, buf);
+            ret = 0;
         }
         if (ret < 0) {
             return failed(c, "read", offset, ret);
@@ -183,7 +212,7 @@ static int coroutine_fn write_sparse(Convert *c, uint64_t offset,
 {
     int ret = 0;
 
-    while (bytes && ret == 0) {
+    while (bytes && ret == 0 && !c->error) {
         bool zero = false;
         uint64_t n = same_kind(c, offset, bytes, buf, block, &zero);
 
@@ -226,16 +255,49 @@ static void coroutine_fn wait_turn(Convert *c, const Task *t)
     co_queue_restart_all(&c->order);
 }
 
+static uint8_t *get_buffer(Convert *c)
+{
+    uint8_t *buf = g_queue_pop_head(c->buffers);
+
+    return buf ? buf : blk_try_memalign(CHUNK);
+}
+
 static int coroutine_fn copy(Convert *c, const Task *t)
 {
-    uint8_t *buf = blk_try_memalign(t->bytes);
-    int ret = buf ? read_chunk(c, t->offset, t->bytes, buf)
-                  : failed(c, "get memory", t->offset, -ENOMEM);
+    uint8_t *buf = get_buffer(c);
+    int ret = buf ? 0 : failed(c, "get memory", t->offset, -ENOMEM);
 
+    if (ret == 0 && !c->error) {
+        ret = read_chunk(c, t->offset, t->bytes, buf);
+    }
     wait_turn(c, t); /* on failure, too: others wait behind it */
-    ret = ret < 0 ? ret : write_chunk(c, t, buf);
-    free(buf);
+    if (ret == 0 && !c->error) {
+        ret = write_chunk(c, t, buf);
+    }
+    if (buf) {
+        g_queue_push_head(c->buffers, buf);
+    }
     return ret;
+}
+
+/* Without looking at the bytes. -ENOTSUP: not this way. */
+static int coroutine_fn offload(Convert *c, const Task *t)
+{
+    uint64_t start;
+    BlockBackend *blk = source_at(c, t->offset, &start);
+    int ret;
+
+    if (!c->offload || blk_bs(blk)->total_bytes - (t->offset - start) <
+                       t->bytes) {
+        return -ENOTSUP;
+    }
+    wait_turn(c, t);
+    ret = c->error ? c->error
+                   : blk_co_copy_range(blk, t->offset - start, c->o->target,
+                                       t->offset, t->bytes);
+    /* What the host cannot do, or failed to do, is tried in the usual way. */
+    c->offload = c->offload && ret == 0;
+    return ret < 0 ? -ENOTSUP : 0;
 }
 
 static int coroutine_fn run_task(void *opaque)
@@ -245,12 +307,14 @@ static int coroutine_fn run_task(void *opaque)
     int ret;
 
     if (t->kind == KIND_DATA) {
-        ret = copy(c, t);
+        rate_limit_take(&c->limit, t->bytes);
+        ret = offload(c, t);
+        ret = ret == -ENOTSUP ? copy(c, t) : ret;
     } else {
         wait_turn(c, t);
-        ret = write_zeroes(c, t->offset, t->bytes);
+        ret = c->error ? 0 : write_zeroes(c, t->offset, t->bytes);
     }
-    if (ret == 0) {
+    if (ret == 0 && !c->error) {
         progress(c, t->bytes);
     }
     g_free(t);
@@ -277,14 +341,38 @@ static int coroutine_fn start_task(Convert *c, uint64_t offset,
 
 static Kind kind_of(const Convert *c, int status, uint64_t offset)
 {
-    if (c->o->top_only && !(status & BDRV_BLOCK_ALLOCATED)) {
-        return offset < c->o->backing_bytes || c->o->fresh ? KIND_SKIP
-                                                           : KIND_ZERO;
-    }
     if (!(status & BDRV_BLOCK_ZERO) || !c->o->sparse_bytes) {
         return KIND_DATA;
     }
-    return c->o->target_is_zero ? KIND_SKIP : KIND_ZERO;
+    if (c->o->target_is_zero) {
+        return KIND_SKIP;
+    }
+    /* A new target reads as zeroes behind the end of its backing file. */
+    return c->o->top_only && c->o->fresh && offset >= c->o->backing_bytes
+           ? KIND_SKIP : KIND_ZERO;
+}
+
+/* What the source itself has, its backing file left aside. As
+ * bdrv_co_block_status(); 0 when the backing file decides. */
+static int coroutine_fn status_of_top(BlockDriverState *bs, uint64_t offset,
+                                      uint64_t *bytes)
+{
+    uint64_t map = 0, backing_end;
+    int ret;
+
+    while (bs->drv->is_filter && bs->file) {
+        bs = bs->file->bs;
+    }
+    ret = bdrv_co_block_status(bs, offset, *bytes, bytes, &map);
+    if (ret < 0 || (ret & BDRV_BLOCK_ALLOCATED)) {
+        return ret < 0 ? ret : bdrv_co_find_holes(bs, ret, map, bytes);
+    }
+    backing_end = bs->backing ? bs->backing->bs->total_bytes : 0;
+    if (offset >= backing_end) {
+        return BDRV_BLOCK_ZERO; /* nothing decides */
+    }
+    *bytes = MIN(*bytes, backing_end - offset);
+    return 0;
 }
 
 /* What is at @offset, for *@ret_bytes. */
@@ -292,28 +380,27 @@ static int coroutine_fn look(Convert *c, uint64_t offset, Kind *ret_kind,
                              uint64_t *ret_bytes)
 {
     uint64_t start, bytes;
-    BlockBackend *blk = source_at(c, offset, &start);
-    BlockDriverState *bs = blk_bs(blk);
+    BlockDriverState *bs = blk_bs(source_at(c, offset, &start));
+    bool top = c->o->top_only && offset < c->o->backing_bytes;
     int ret;
 
     bytes = bs->total_bytes - (offset - start);
-    if (c->o->top_only && offset < c->o->backing_bytes) {
+    if (top) {
         bytes = MIN(bytes, c->o->backing_bytes - offset);
-    }
-    if (c->o->top_only) {
-        ret = bdrv_co_block_status(bs, offset - start, bytes, &bytes, NULL);
+        ret = status_of_top(bs, offset, &bytes);
     } else {
         ret = bdrv_co_block_status_above(bs, offset - start, bytes, &bytes,
                                          NULL);
     }
     if (ret < 0 && c->o->salvage) {
         ret = BDRV_BLOCK_DATA;
+        top = false;
         bytes = MIN(bytes, CHUNK);
     }
     if (ret < 0) {
         return failed(c, "get the allocation", offset, ret);
     }
-    *ret_kind = kind_of(c, ret, offset);
+    *ret_kind = top && ret == 0 ? KIND_SKIP : kind_of(c, ret, offset);
     *ret_bytes = bytes;
     return 0;
 }
@@ -340,7 +427,7 @@ static int coroutine_fn walk(Convert *c)
     uint64_t offset = 0, cluster = c->o->compressed ? target_cluster(c) : 1;
     int ret = 0;
 
-    while (offset < c->total && ret == 0) {
+    while (offset < c->total && ret == 0 && !c->error) {
         uint64_t bytes = 0, max;
         Kind kind = KIND_SKIP;
 
@@ -360,7 +447,47 @@ static int coroutine_fn walk(Convert *c)
         offset += bytes;
     }
     aio_task_pool_wait_all(c->pool);
-    return ret < 0 ? ret : aio_task_pool_status(c->pool);
+    return c->error ? c->error : ret;
+}
+
+static void cleanup(Convert *c)
+{
+    aio_task_pool_free(c->pool);
+    g_queue_free_full(c->buffers, free);
+}
+
+int coroutine_fn blk_co_convert(const BlkConvertOptions *o, GError **errp)
+{
+    Convert c = { .o = o };
+    BlockDriverState *target = blk_bs(o->target);
+    int ret;
+
+    for (unsigned i = 0; i < o->nb_sources; i++) {
+        c.total += blk_bs(o->sources[i])->total_bytes;
+    }
+    if (c.total > target->total_bytes) {
+        return set_error(errp, -EFBIG, "%s has %" G_GUINT64_FORMAT
+                         " bytes, the sources have %" G_GUINT64_FORMAT,
+                         target->filename, target->total_bytes, c.total);
+    }
+    co_queue_init(&c.order);
+    rate_limit_init(&c.limit, o->bytes_per_second);
+    c.offload = o->offload && !o->compressed && !o->salvage;
+    c.buffers = g_queue_new();
+    c.pool = aio_task_pool_new(o->workers
+                               ? MIN(o->workers, BLK_CONVERT_MAX_WORKERS)
+                               : DEFAULT_WORKERS);
+    ret = walk(&c);
+    cleanup(&c);
+    if (ret == 0) {
+        ret = blk_co_flush(o->target);
+        ret = ret < 0 ? failed(&c, "flush", c.total, ret) : 0;
+    }
+    return ret < 0 ? set_error(errp, ret, "cannot %s at offset %"
+                               G_GUINT64_FORMAT " for '%s': %s",
+                               c.failed_what ? c.failed_what : "copy",
+                               c.failed_at, target->filename,
+                               g_strerror(-ret)) : 0;
 }
 
 typedef struct ConvertArgs {
@@ -371,33 +498,8 @@ typedef struct ConvertArgs {
 static int coroutine_fn convert_entry(void *opaque)
 {
     const ConvertArgs *a = opaque;
-    Convert c = { .o = a->o };
-    BlockDriverState *target = blk_bs(a->o->target);
-    int ret;
 
-    for (unsigned i = 0; i < a->o->nb_sources; i++) {
-        c.total += blk_bs(a->o->sources[i])->total_bytes;
-    }
-    if (c.total > target->total_bytes) {
-        return set_error(a->errp, -EFBIG, "%s has %" G_GUINT64_FORMAT
-                         " bytes, the sources have %" G_GUINT64_FORMAT,
-                         target->filename, target->total_bytes, c.total);
-    }
-    co_queue_init(&c.order);
-    c.pool = aio_task_pool_new(a->o->workers ? MIN(a->o->workers,
-                                                   BLK_CONVERT_MAX_WORKERS)
-                                             : DEFAULT_WORKERS);
-    ret = walk(&c);
-    aio_task_pool_free(c.pool);
-    if (ret == 0) {
-        ret = blk_co_flush(a->o->target);
-        ret = ret < 0 ? failed(&c, "flush", c.total, ret) : 0;
-    }
-    return ret < 0 ? set_error(a->errp, ret, "cannot %s at offset %"
-                               G_GUINT64_FORMAT " for '%s': %s",
-                               c.failed_what ? c.failed_what : "copy",
-                               c.failed_at, target->filename,
-                               g_strerror(-ret)) : 0;
+    return blk_co_convert(a->o, a->errp);
 }
 
 int no_coroutine_fn blk_convert(const BlkConvertOptions *o, GError **errp)

@@ -491,7 +491,8 @@ static int coroutine_fn write_full(int fd, uint64_t from, uint64_t to)
 
         qemu_iovec_init_buf(&qiov, buf, n);
         done = transfer_all(&s, aio_co_pwritev, pos, &qiov, hint(&s, n));
-        ret = done < 0 ? done : (uint64_t)done < n ? -ENOSPC : 0;
+        ret = done < 0 ? done : (uint64_t)done < n ? -ENOSPC
+                                                   : aio_check_stop();
     }
     free(buf);
     return ret ? ret : aio_co_fdatasync(fd);
@@ -718,6 +719,22 @@ static int coroutine_fn create_locked(int fd, const char *filename,
     return ret;
 }
 
+static const char *path_of(const char *filename)
+{
+    return g_str_has_prefix(filename, FILE_PREFIX)
+        ? filename + strlen(FILE_PREFIX) : filename;
+}
+
+static void coroutine_fn file_co_uncreate(const char *filename)
+{
+    const char *path = path_of(filename);
+    struct stat st;
+
+    if (lstat(path, &st) == 0 && S_ISREG(st.st_mode)) {
+        unlink(path);
+    }
+}
+
 static int coroutine_fn file_co_create(const char *filename,
                                        BdrvOptions *options, GError **errp)
 {
@@ -728,9 +745,7 @@ static int coroutine_fn file_co_create(const char *filename,
     if (ret < 0) {
         return ret;
     }
-    if (g_str_has_prefix(filename, FILE_PREFIX)) {
-        filename += strlen(FILE_PREFIX);
-    }
+    filename = path_of(filename);
     fd = open_for_create(filename, &new, errp);
     if (fd < 0) {
         return fd;
@@ -752,6 +767,7 @@ BlockDriver bdrv_file = {
     .co_open = file_co_open,
     .co_close = file_co_close,
     .co_create = file_co_create,
+    .co_uncreate = file_co_uncreate,
     .allocated_bytes = file_allocated_bytes,
     .co_getlength = file_co_getlength,
     .co_preadv = file_co_preadv,

@@ -25,7 +25,12 @@ typedef struct BlkConvertOptions {
     uint64_t backing_bytes;     /* top_only: length of the target's */
     bool fresh;                 /* top_only: the target holds nothing itself */
     bool any_order;             /* writes need not start in order */
+    bool offload;               /* let the host copy what is not zero, where
+                                   it can: bytes are not looked at then */
+    uint64_t bytes_per_second;  /* of data; 0: no limit */
     bool salvage;               /* what cannot be read becomes zeroes */
+    /* Offsets are those of the target, in no order; a range may come in
+       several parts. */
     void (*unreadable)(uint64_t offset, uint64_t bytes, int err,
                        void *opaque); /* with salvage; NULL: not told */
     BdrvProgressFunc *progress; /* NULL: none */
@@ -36,6 +41,7 @@ typedef struct BlkConvertOptions {
  * Copy and flush. Returns 0, -EFBIG (the target is too short), or the first
  * error; what was copied until then stays.
  */
+int coroutine_fn blk_co_convert(const BlkConvertOptions *o, GError **errp);
 int no_coroutine_fn blk_convert(const BlkConvertOptions *o, GError **errp);
 
 #endif

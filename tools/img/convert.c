@@ -17,16 +17,65 @@ typedef struct ConvertCmd {
     BlkConvertOptions o;
     char **names;           /* of the sources */
     bool no_create;         /* -n */
+    bool preallocated;      /* the new target */
     bool bitmaps;
+    bool skip_broken;       /* bitmaps that are */
+    bool sparse_given;      /* -S */
     bool progress;
     bool quiet;
     bool help;
+    GArray *unread;         /* Range, of --salvage */
 } ConvertCmd;
+
+/* ---- what could not be read ---- */
+
+typedef struct Range {
+    uint64_t offset;
+    uint64_t bytes;
+    int err;
+} Range;
+
+enum { MAX_RANGES = 65536 };
+
+static int by_offset(const void *a, const void *b)
+{
+    const Range *x = a, *y = b;
+
+    return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+/* Neighbours as one. */
+static void tell_unread(ConvertCmd *p)
+{
+    g_array_sort(p->unread, by_offset);
+    for (guint i = 0; i < p->unread->len && !p->quiet; i++) {
+        Range r = g_array_index(p->unread, Range, i);
+
+        while (i + 1 < p->unread->len) {
+            const Range *next = &g_array_index(p->unread, Range, i + 1);
+
+            if (next->offset != r.offset + r.bytes || next->err != r.err) {
+                break;
+            }
+            r.bytes += next->bytes;
+            i++;
+        }
+        img_warn("%s: cannot read %" PRIu64 " bytes at offset %" PRIu64
+                 ", zeroes instead: %s", p->names[0], r.bytes, r.offset,
+                 g_strerror(-r.err));
+    }
+    g_array_set_size(p->unread, 0);
+}
 
 static void unreadable(uint64_t offset, uint64_t bytes, int err, void *opaque)
 {
-    img_warn("cannot read %" PRIu64 " bytes at offset %" PRIu64 ", zeroes "
-             "instead: %s", bytes, offset, g_strerror(-err));
+    ConvertCmd *p = opaque;
+    Range r = { offset, bytes, err };
+
+    g_array_append_val(p->unread, r);
+    if (p->unread->len == MAX_RANGES) {
+        tell_unread(p);
+    }
 }
 
 /* ---- opening ---- */
@@ -75,7 +124,18 @@ static int backing_length(ConvertCmd *p)
     return img_close(blk, path, size < 0);
 }
 
-static int create_target(const ConvertCmd *p, uint64_t size)
+/* To open what is encrypted takes the key it was made with. */
+static void keep_key(ConvertCmd *p, const BdrvOptions *o)
+{
+    const char *key = bdrv_options_get(o, "encrypt.key-secret");
+
+    if (key) {
+        p->target.options = bdrv_options_new();
+        bdrv_options_set(p->target.options, "encrypt.key-secret", key);
+    }
+}
+
+static int create_target(ConvertCmd *p, uint64_t size)
 {
     g_autofree char *text = g_strdup_printf("%" PRIu64, size);
     BdrvOptions *o = NULL;
@@ -85,15 +145,14 @@ static int create_target(const ConvertCmd *p, uint64_t size)
     if (img_parse_create_options(p->target.format, p->texts, false, &o)) {
         return 1;
     }
-    bdrv_options_set_default(o, "size", text);
+    bdrv_options_set(o, "size", text); /* whatever -o size= says */
     if (p->backing) {
         bdrv_options_set(o, "backing_file", p->backing);
     }
     if (p->backing_format) {
         bdrv_options_set(o, "backing_fmt", p->backing_format);
     }
-    g_free(bdrv_options_take(o, "nocow"));
-    g_free(bdrv_options_take(o, "extent_size_hint"));
+    keep_key(p, o);
     ret = blk_create(img_ctx, p->target.format, p->target.filename, o, &err);
     return ret < 0 ? img_fail(&err, ret) : 0;
 }
@@ -107,8 +166,9 @@ static int copy_bitmap(const ConvertCmd *p, const BdrvBitmapInfo *b)
     int ret;
 
     if (b->inconsistent) {
-        return img_error("%s: bitmap '%s' is inconsistent; remove it, it has "
-                         "no contents", p->names[0], b->name);
+        img_warn("%s: bitmap '%s' is inconsistent and is left out",
+                 p->names[0], b->name);
+        return 0;
     }
     ret = blk_bitmap_add(to, b->name, b->granularity,
                          BDRV_BITMAP_PERSISTENT | BDRV_BITMAP_DISABLED, &err);
@@ -118,6 +178,35 @@ static int copy_bitmap(const ConvertCmd *p, const BdrvBitmapInfo *b)
         ret = blk_bitmap_enable(to, b->name, &err);
     }
     return ret < 0 ? img_fail(&err, ret) : 0;
+}
+
+/* Both sides must be of a format that has any: asked before a file is made. */
+static int check_bitmaps(const ConvertCmd *p)
+{
+    const char *source = bdrv_get_format_name(blk_bs(p->o.sources[0]));
+    const char *target = p->target.image_opts ? "qcow2" : p->target.format;
+    g_autoptr(GPtrArray) list = NULL;
+    GError *err = NULL;
+    int ret;
+
+    if (strcmp(source, "qcow2") || strcmp(target, "qcow2")) {
+        return img_error("--bitmaps: format %s has none",
+                         strcmp(source, "qcow2") ? source : target);
+    }
+    ret = blk_bitmap_list(p->o.sources[0], &list, &err);
+    if (ret < 0) {
+        return img_fail(&err, ret);
+    }
+    for (guint i = 0; i < list->len; i++) {
+        const BdrvBitmapInfo *b = g_ptr_array_index(list, i);
+
+        if (b->inconsistent && !p->skip_broken) {
+            return img_error("%s: bitmap '%s' is inconsistent; remove it, it "
+                             "has no contents, or say --skip-broken-bitmaps",
+                             p->names[0], b->name);
+        }
+    }
+    return 0;
 }
 
 static int copy_bitmaps(const ConvertCmd *p)
@@ -148,8 +237,10 @@ static int copy(ConvertCmd *p)
 
     img_progress_start(p->progress);
     p->o.progress = img_progress;
-    p->o.unreadable = p->quiet ? NULL : unreadable;
+    p->o.unreadable = unreadable;
+    p->o.opaque = p;
     ret = blk_convert(&p->o, &err);
+    tell_unread(p);
     if (ret < 0) {
         img_fail(&err, ret);
     }
@@ -160,42 +251,48 @@ static int copy(ConvertCmd *p)
     return ret < 0;
 }
 
-/* A device keeps what was on it, and raw shows that. */
-static bool is_zero_when_new(const ImgSource *target)
+/* A device keeps what was on it, and raw shows that, as clusters do that were
+ * allocated ahead of time. */
+static bool is_zero_when_new(const ConvertCmd *p)
 {
-    const char *path = target->filename;
+    const char *path = p->target.filename;
     struct stat st;
 
     if (g_str_has_prefix(path, "file:")) {
         path += strlen("file:");
     }
-    return strcmp(target->format, "raw") ||
-           (stat(path, &st) == 0 && S_ISREG(st.st_mode));
+    if (stat(path, &st) == 0 && S_ISREG(st.st_mode)) {
+        return true;
+    }
+    return strcmp(p->target.format, "raw") && !p->preallocated;
+}
+
+static int check_compression(const ConvertCmd *p, const char *format)
+{
+    return p->o.compressed && strcmp(format, "qcow2")
+           ? img_error("-c: format %s cannot hold compressed data", format)
+           : 0;
 }
 
 static int open_target(ConvertCmd *p)
 {
     uint64_t total;
 
-    if (open_sources(p, &total) || (p->backing && backing_length(p)) ||
+    if (open_sources(p, &total) || (p->bitmaps && check_bitmaps(p)) ||
+        (p->backing && backing_length(p)) ||
         (!p->no_create && create_target(p, total))) {
         return 1;
     }
     img_when_stopped("'%s' is incomplete", p->target.filename);
     p->o.fresh = !p->no_create;
     if (!p->no_create && !p->backing) {
-        p->o.target_is_zero = is_zero_when_new(&p->target);
+        p->o.target_is_zero = is_zero_when_new(p);
     }
     p->o.target = img_open(&p->target);
     if (!p->o.target) {
         return 1;
     }
-    if (p->o.compressed &&
-        strcmp(bdrv_get_format_name(blk_bs(p->o.target)), "qcow2")) {
-        return img_error("-c: format %s cannot hold compressed data",
-                         bdrv_get_format_name(blk_bs(p->o.target)));
-    }
-    return 0;
+    return check_compression(p, bdrv_get_format_name(blk_bs(p->o.target)));
 }
 
 static int run(ConvertCmd *p)
@@ -222,7 +319,7 @@ static int run(ConvertCmd *p)
 static int take_backing(ConvertCmd *p)
 {
     g_autoptr(BdrvOptions) o = NULL;
-    const char *file, *fmt;
+    const char *file, *fmt, *prealloc;
 
     if (img_parse_create_options(p->target.format, p->texts, false, &o)) {
         return 1;
@@ -232,14 +329,18 @@ static int take_backing(ConvertCmd *p)
     p->backing = p->backing ? p->backing : g_intern_string(file);
     p->backing_format = p->backing_format ? p->backing_format
                                           : g_intern_string(fmt);
-    if (p->o.compressed && bdrv_options_get(o, "preallocation") &&
-        strcmp(bdrv_options_get(o, "preallocation"), "off")) {
+    prealloc = bdrv_options_get(o, "preallocation");
+    p->preallocated = prealloc && strcmp(prealloc, "off");
+    if (p->o.compressed && p->preallocated) {
         return img_error("convert: -c and preallocation exclude each other");
+    }
+    if (!p->no_create && check_compression(p, p->target.format)) {
+        return 1;
     }
     if (p->backing && !strcmp(p->target.format, "raw")) {
         return img_error("convert: format raw has no backing files");
     }
-    if (p->backing && !p->backing_format) {
+    if (p->backing && !p->backing_format && !p->no_create) {
         return img_error("convert: the format of backing file '%s' is "
                          "missing; say -F", p->backing);
     }
@@ -264,12 +365,21 @@ static int check(ConvertCmd *p, bool target_is_zero)
     if (p->target.image_opts && !p->no_create) {
         return img_error("convert: --target-image-opts needs -n");
     }
+    if (p->o.offload && (p->o.compressed || p->sparse_given ||
+                         p->o.salvage)) {
+        return img_error("convert: -C copies without looking at the data, "
+                         "which -c, -S and --salvage need");
+    }
+    if (p->skip_broken && !p->bitmaps) {
+        return img_error("convert: --skip-broken-bitmaps is for --bitmaps");
+    }
     if (target_is_zero && p->backing) {
         return img_error("convert: --target-is-zero and -B exclude each "
                          "other");
     }
     if (p->texts->len && p->no_create) {
-        img_warn("convert: with -n nothing is created, -o has no effect");
+        return img_error("convert: with -n nothing is created, -o has no "
+                         "effect");
     }
     p->o.target_is_zero = target_is_zero;
     p->o.top_only = p->backing;
@@ -277,8 +387,11 @@ static int check(ConvertCmd *p, bool target_is_zero)
 }
 
 enum {
-    OPT_TARGET_OPTS = IMG_OPT_FIRST, OPT_SALVAGE, OPT_ZERO, OPT_BITMAPS
+    OPT_TARGET_OPTS = IMG_OPT_FIRST, OPT_SALVAGE, OPT_ZERO, OPT_BITMAPS,
+    OPT_SKIP_BROKEN
 };
+
+#define MAX_SPARSE ((uint64_t)16 * 1024 * 1024)
 
 static int take_number(ConvertCmd *p, int c)
 {
@@ -288,8 +401,11 @@ static int take_number(ConvertCmd *p, int c)
     switch (c) {
     case 'S':
         bad = img_parse_size(optarg, "-S", &p->o.sparse_bytes);
-        if (!bad && p->o.sparse_bytes % 512) {
-            bad = img_error("-S '%s' is not a multiple of 512", optarg);
+        p->sparse_given = true;
+        if (!bad && (p->o.sparse_bytes % 512 ||
+                     p->o.sparse_bytes > MAX_SPARSE)) {
+            bad = img_error("-S '%s' is not a multiple of 512 up to 16M",
+                            optarg);
         }
         break;
     case 'm':
@@ -297,7 +413,7 @@ static int take_number(ConvertCmd *p, int c)
         p->o.workers = n;
         break;
     case 'r':
-        bad = img_parse_size(optarg, "-r", &n);
+        bad = img_parse_size(optarg, "-r", &p->o.bytes_per_second);
         break;
     case 't':
         bad = img_cache_mode(optarg, 't', &p->target.flags);
@@ -313,11 +429,11 @@ static int parse(int argc, char **argv, ConvertCmd *p, bool *zero)
 {
     static const struct option options[] = {
         IMG_COMMON_OPTIONS,
-        { "source-image-opts", no_argument, NULL, IMG_OPT_IMAGE_OPTS },
         { "target-image-opts", no_argument, NULL, OPT_TARGET_OPTS },
         { "salvage", no_argument, NULL, OPT_SALVAGE },
         { "target-is-zero", no_argument, NULL, OPT_ZERO },
         { "bitmaps", no_argument, NULL, OPT_BITMAPS },
+        { "skip-broken-bitmaps", no_argument, NULL, OPT_SKIP_BROKEN },
         { "force-share", no_argument, NULL, 'U' },
         { 0 },
     };
@@ -331,7 +447,7 @@ static int parse(int argc, char **argv, ConvertCmd *p, bool *zero)
         case 'O': p->target.format = optarg; break;
         case 'B': p->backing = optarg; break;
         case 'F': p->backing_format = optarg; break;
-        case 'C': break; /* the kernel decides how to copy */
+        case 'C': p->o.offload = true; break;
         case 'c': p->o.compressed = true; break;
         case 'l': p->snapshot = optarg; break;
         case 'p': p->progress = true; break;
@@ -344,6 +460,7 @@ static int parse(int argc, char **argv, ConvertCmd *p, bool *zero)
         case OPT_SALVAGE: p->o.salvage = true; break;
         case OPT_ZERO: *zero = true; break;
         case OPT_BITMAPS: p->bitmaps = true; break;
+        case OPT_SKIP_BROKEN: p->skip_broken = true; break;
         case 'o':
             p->help = p->help || img_wants_help(optarg);
             g_ptr_array_add(p->texts, optarg);
@@ -358,9 +475,11 @@ static int parse(int argc, char **argv, ConvertCmd *p, bool *zero)
 int img_convert(int argc, char **argv)
 {
     g_autoptr(GPtrArray) texts = g_ptr_array_new();
+    g_autoptr(GArray) unread = g_array_new(false, false, sizeof(Range));
     ConvertCmd p = {
         .target.flags = BDRV_O_RDWR | BDRV_O_UNMAP | BDRV_O_NO_FLUSH,
         .texts = texts,
+        .unread = unread,
         .o.sparse_bytes = 4096,
     };
     const char *format;

@@ -100,6 +100,7 @@ static const OptionText convert_options[] = {
     { "O", "FORMAT", "format of the target (raw)" },
     { "S", "SIZE", "leave out runs of zeroes of SIZE (4k); 0: none" },
     { "salvage", NULL, "what cannot be read becomes zeroes" },
+    { "skip-broken-bitmaps", NULL, "with --bitmaps: not the inconsistent ones" },
     { "source-image-opts", NULL, "the same as --image-opts" },
     { "target-image-opts", NULL, "with -n: TARGET is a list of options" },
     { "target-is-zero", NULL, "with -n: the target reads as zeroes" },
