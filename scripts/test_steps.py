@@ -28,6 +28,8 @@ MODULES = ('tests/unit/',)
 UNIT = MODULES + ('tests/crash/', 'tests/explore/')
 INTEGRATION = ('tests/integration/', 'examples/')
 HOSTILE = ('tests/fuzz/',)
+TOOLS = ('tests/integration/test_io_conformance.py',
+         'tests/integration/test_scenarios.py')
 EVERYTHING = UNIT + INTEGRATION + HOSTILE
 
 VALGRIND = ('valgrind -q --error-exitcode=9 --leak-check=full '
@@ -139,13 +141,22 @@ def introspect(step, path):
 def tests_of(step, path, prefixes, uring, forced):
     """Names of the meson tests whose program or script is below @prefixes.
 
-    Without @uring those that force the io_uring back end are left out, without
-    @forced those that force either.
+    Without @uring those that force the io_uring back end are left out. @forced
+    names the back ends that a test may force: 'both', 'one' (io_uring where
+    there is it, and both for what is below UTIL) or 'none'.
     """
     names = []
-    for test in introspect(step, path):
+    tests = introspect(step, path)
+    there = {test['name'] for test in tests}
+    for test in tests:
         backend = test['env'].get('FIRN_AIO')
-        if (not uring and backend == 'io_uring') or (not forced and backend):
+        if (not uring and backend == 'io_uring') or (
+                forced == 'none' and backend):
+            continue
+        if (forced == 'one' and uring and backend == 'threads' and
+                '/util/' not in test['cmd'][0] and
+                test['name'].replace('threads', 'io_uring') in there -
+                {test['name']}):
             continue
         where = [os.path.relpath(part, base)
                  for part in test['cmd'] if os.path.isabs(part)
@@ -207,7 +218,7 @@ def count_results(step, log_path):
 
 
 def meson_test(step, path, prefixes, env=None, before=(), wrapper=None,
-               multiplier=1, processes=2, uring=True, forced=True):
+               multiplier=1, processes=2, uring=True, forced='both'):
     """Run the tests below @prefixes in the build directory @path.
 
     @before: a command that runs meson. @uring: io_uring is not forbidden.
@@ -267,20 +278,23 @@ def io_uring_works(step):
 # What has no end of its own was run in full by step gcc.
 SHORTER = {'FIRN_HOSTILE_ROUNDS': '100', 'FIRN_DIFF_SECONDS': '10'}
 
+SAMPLE = {'FIRN_EXPLORE_EVERY': '8', 'FIRN_CRASH_STATES': '3000',
+          'FIRN_CRASH_SAVEVM_STATES': '100'}
+
 # Unit tests of what depends on the back end run on both of them in each step
 # anyway; these two steps run all the others.
 
 def step_threads(step):
     """the same on epoll and the thread pool"""
     path = build(step, 'gcc', cc='gcc')
-    meson_test(step, path, EVERYTHING, forced=False,
+    meson_test(step, path, EVERYTHING, forced='none',
                env={'FIRN_AIO': 'threads', **SHORTER})
 
 
 def step_seccomp(step):
     """the same with io_uring forbidden by a seccomp filter"""
     path = build(step, 'gcc', cc='gcc')
-    meson_test(step, path, EVERYTHING, before=CAGE, uring=False, forced=False,
+    meson_test(step, path, EVERYTHING, before=CAGE, uring=False, forced='none',
                env=SHORTER)
 
 
@@ -290,18 +304,20 @@ def step_clang(step):
         return
     path = build(step, 'clang', cc='clang')
     step.ok()
-    meson_test(step, path, UNIT)
+    meson_test(step, path, UNIT, env=SAMPLE, forced='one')
 
 
 def step_asan(step):
-    """unit and hostile-input tests under ASan and UBSan"""
+    """unit and hostile-input tests and the tools under ASan and UBSan"""
     path = build(step, 'asan', cc='gcc', werror=False, options=(
         '-Db_sanitize=address,undefined', '-Dbench=false'))
     env = {'FIRN_TEST_TIMEOUT': '1500',
            'ASAN_OPTIONS': 'detect_stack_use_after_return=0:'
                            'allocator_may_return_null=1:abort_on_error=1',
-           'UBSAN_OPTIONS': 'halt_on_error=1:print_stacktrace=1'}
-    meson_test(step, path, UNIT + HOSTILE, env=env, multiplier=5)
+           'UBSAN_OPTIONS': 'halt_on_error=1:print_stacktrace=1',
+           **SHORTER, **SAMPLE}
+    meson_test(step, path, UNIT + HOSTILE + TOOLS, env=env, multiplier=5,
+               forced='one')
 
 
 def step_fuzz(step):
@@ -357,7 +373,7 @@ def step_ucontext(step):
     """unit tests with ucontext coroutines"""
     path = build(step, 'ucontext', cc='gcc', options=(
         '-Dcoroutine=ucontext', '-Dbench=false'))
-    meson_test(step, path, MODULES)
+    meson_test(step, path, MODULES, forced='one')
 
 
 def step_aarch64(step):

@@ -87,6 +87,14 @@ static bool is_for_long_form(const Scenario *sc)
             has_op(sc, OP_DELETE));
 }
 
+/* Under a sanitizer every Nth pair has to do. */
+static bool is_in_sample(void)
+{
+    static uint64_t nth;
+
+    return nth++ % MAX(env_number("FIRN_EXPLORE_EVERY", 1), 1) == 0;
+}
+
 static void each_pair(ImageKind image, SetupKind setup, PairFunc *fn,
                       ExploreCount *all)
 {
@@ -94,7 +102,7 @@ static void each_pair(ImageKind image, SetupKind setup, PairFunc *fn,
         for (OpKind b = a; b < NB_OPS; b++) {
             Scenario sc = { image, setup, 2, { a, b } };
 
-            if (is_long() || !is_for_long_form(&sc)) {
+            if ((is_long() || !is_for_long_form(&sc)) && is_in_sample()) {
                 fn(&sc, all);
             }
         }
@@ -167,7 +175,7 @@ static void test_triples(void **state)
             }
             if (is_long() ||
                 (g_rand_double(rand) < (double)NB_TRIPLES / total &&
-                 !is_for_long_form(&sc))) {
+                 !is_for_long_form(&sc) && is_in_sample())) {
                 run(&sc, (ExploreOptions) { 0 }, &all);
                 nb++;
             }
