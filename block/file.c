@@ -332,7 +332,10 @@ static int64_t coroutine_fn transfer_all(FileState *s, Transfer *fn,
 
 static unsigned hint(const FileState *s, uint64_t bytes)
 {
-    return !s->direct && bytes >= AIO_ASYNC_MIN_BYTES ? AIO_HINT_ASYNC : 0;
+    if (s->direct) {
+        return AIO_HINT_DIRECT;
+    }
+    return bytes >= AIO_ASYNC_MIN_BYTES ? AIO_HINT_ASYNC : 0;
 }
 
 static int coroutine_fn file_co_preadv(BlockDriverState *bs, uint64_t offset,

@@ -57,7 +57,7 @@ struct AioRequest {
     const struct iovec *iov;
     int niov;
     int mode;           /* AIO_OP_FALLOCATE */
-    unsigned flags;     /* AIO_DSYNC, AIO_HINT_ASYNC */
+    unsigned flags;     /* AIO_DSYNC, AIO_HINT_* */
     uint64_t offset;
     uint64_t bytes;     /* AIO_OP_FALLOCATE, AIO_OP_FTRUNCATE */
     bool force_async;   /* refused once with -EAGAIN: let a worker block */

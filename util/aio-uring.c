@@ -6,7 +6,9 @@
  * foreign loop has to watch.
  *
  * Requests only prepare SQEs; one io_uring_enter per turn of the loop submits
- * them all and waits. When the ring is full it is submitted at once, and what
+ * them all and waits. Requests to a disk (AIO_HINT_DIRECT) are the exception,
+ * as some disks complete all they have at once and then are idle until the
+ * next submission: see submit_early(). When the ring is full it is submitted at once, and what
  * still finds no room waits on a list: nothing is lost. More completions than
  * the CQ has room for are kept by the kernel (NODROP) and delivered by later
  * calls.
@@ -237,6 +239,21 @@ static void issue_waiting(AioContext *ctx)
     }
 }
 
+/*
+ * Let the disk begin with what is prepared while more is being prepared, when
+ * that is at least as much as it has already: 1, 2, 4, 8.. requests, which
+ * costs few system calls and leaves the kernel neighbours to merge. A lone
+ * request is submitted together with waiting for it, as ever.
+ */
+static void submit_early(AioUring *u)
+{
+    unsigned ready = io_uring_sq_ready(&u->ring);
+
+    if (ready > 0 && !u->waiting_head && ready >= u->in_flight - ready) {
+        submit_now(u);
+    }
+}
+
 /* ---- completions ---- */
 
 /*
@@ -376,6 +393,9 @@ static bool uring_submit(AioContext *ctx, AioRequest *req)
         return false;
     }
     req->sqe.kind = AIO_SQE_REQUEST;
+    if (req->flags & AIO_HINT_DIRECT) {
+        submit_early(u);
+    }
     u->in_flight++;
     queue_sqe(u, &req->sqe);
     return true;

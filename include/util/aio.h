@@ -55,6 +55,11 @@ enum {
      * files opened with O_DIRECT.
      */
     AIO_HINT_ASYNC = 1 << 1,
+    /*
+     * The transfer goes to the disk (O_DIRECT): while the disk has little to
+     * do, it gets requests before the turn of the loop is over.
+     */
+    AIO_HINT_DIRECT = 1 << 2,
 };
 
 enum {
@@ -233,7 +238,7 @@ void aio_set_fd_handler(AioContext *ctx, int fd, AioFdFunc *on_read,
 
 /*
  * Read into @iov (@niov entries, of which at most IOV_MAX are used) at byte
- * @offset, up to INT64_MAX. @flags: 0 or AIO_HINT_ASYNC. @iov and its buffers
+ * @offset, up to INT64_MAX. @flags: AIO_HINT_*. @iov and its buffers
  * must stay until the call returns. Yields.
  *
  * Returns the bytes read, which may be fewer than asked for (0 at the end of
@@ -243,7 +248,7 @@ void aio_set_fd_handler(AioContext *ctx, int fd, AioFdFunc *on_read,
 ssize_t coroutine_fn aio_co_preadv(int fd, const struct iovec *iov, int niov,
                                    uint64_t offset, unsigned flags);
 
-/* As aio_co_preadv, to write. @flags: AIO_DSYNC, AIO_HINT_ASYNC. */
+/* As aio_co_preadv, to write. @flags: AIO_DSYNC, AIO_HINT_*. */
 ssize_t coroutine_fn aio_co_pwritev(int fd, const struct iovec *iov, int niov,
                                     uint64_t offset, unsigned flags);
 

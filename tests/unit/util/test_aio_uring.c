@@ -109,6 +109,7 @@ typedef struct Request {
     char *buf;
     ssize_t ret;
     int *left;
+    unsigned flags;
 } Request;
 
 static void coroutine_fn read_entry(void *opaque)
@@ -116,7 +117,7 @@ static void coroutine_fn read_entry(void *opaque)
     Request *r = opaque;
     struct iovec iov = { r->buf, 4096 };
 
-    r->ret = aio_co_preadv(r->f->fd, &iov, 1, 0, 0);
+    r->ret = aio_co_preadv(r->f->fd, &iov, 1, 0, r->flags);
     --*r->left;
 }
 
@@ -144,7 +145,7 @@ static void test_requests_of_one_turn_are_submitted_by_one_call(void **state)
     nb_enters = 0;
     nb_writes = 0;
     for (int i = 0; i < 50; i++) {
-        requests[i] = (Request) { f, buf, 0, &left };
+        requests[i] = (Request) { f, buf, 0, &left, 0 };
         co_enter(co_create(ten_reads_entry, &requests[i]));
     }
     assert_int_equal(nb_enters, 0);
@@ -155,6 +156,34 @@ static void test_requests_of_one_turn_are_submitted_by_one_call(void **state)
     /* A loop that is awake needs no eventfd to wake itself. */
     assert_int_equal(nb_writes, 0);
     g_free(buf);
+}
+
+/* How many calls submit @n requests before their turn ends? */
+static int early_submissions(Fixture *f, int n)
+{
+    Request requests[32];
+    g_autofree char *buf = g_malloc0(4096);
+    int left = n, early;
+
+    aio_poll(f->ctx, false);    /* submits the poll of the eventfd */
+    nb_enters = 0;
+    for (int i = 0; i < n; i++) {
+        requests[i] = (Request) { f, buf, 0, &left, AIO_HINT_DIRECT };
+        co_enter(co_create(read_entry, &requests[i]));
+    }
+    early = nb_enters;
+    AIO_WAIT_WHILE(f->ctx, left > 0);
+    return early;
+}
+
+static void test_disk_begins_while_requests_are_prepared(void **state)
+{
+    Fixture *f = *state;
+
+    assert_int_equal(early_submissions(f, 1), 0);
+    assert_int_equal(early_submissions(f, 2), 1);
+    /* 1, 1, 2, 4, 8; the last 16 go with the wait. */
+    assert_int_equal(early_submissions(f, 32), 5);
 }
 
 /* Three times what the ring holds. */
@@ -169,7 +198,7 @@ static void test_requests_beyond_a_full_ring_wait_for_room(void **state)
 
     refuse_submit = EAGAIN;
     for (int i = 0; i < NB_REQUESTS; i++) {
-        requests[i] = (Request) { f, buf, 0, &left };
+        requests[i] = (Request) { f, buf, 0, &left, 0 };
         co_enter(co_create(read_entry, &requests[i]));
     }
     for (int i = 0; i < 5; i++) {
@@ -209,7 +238,7 @@ static void test_handlers_beyond_a_full_ring_wait_for_room(void **state)
         assert_int_equal(pipe(pipes[i]), 0);
         assert_int_equal(write(pipes[i][1], "x", 1), 1);
         ends[i].fd = pipes[i][0];
-        requests[i] = (Request) { &ends[i], &c, 0, &left };
+        requests[i] = (Request) { &ends[i], &c, 0, &left, 0 };
     }
     refuse_submit = EBUSY;
     for (int i = 0; i < NB; i++) {
@@ -242,7 +271,7 @@ static void test_interrupted_wait_is_no_progress_and_no_loss(void **state)
     Fixture *f = *state;
     char *buf = g_malloc(4096);
     int left = 1;
-    Request r = { f, buf, 0, &left };
+    Request r = { f, buf, 0, &left, 0 };
 
     interrupt_waits = 1;
     co_enter(co_create(read_entry, &r));
@@ -261,7 +290,7 @@ static void test_request_whose_registered_buffer_is_gone_goes_without(
     Fixture *f = *state;
     char *buf = g_malloc(4096);
     int left = 1;
-    Request r = { f, buf, 0, &left };
+    Request r = { f, buf, 0, &left, 0 };
 
     assert_int_equal(aio_register_buffer(f->ctx, buf, 4096), 0);
     refuse_submit = EAGAIN;
@@ -278,7 +307,7 @@ static void assert_read_survives(Fixture *f, const int *errors, int nb_errors)
 {
     char *buf = g_malloc(4096);
     int left = 1;
-    Request r = { f, buf, 0, &left };
+    Request r = { f, buf, 0, &left, 0 };
 
     fake_errors = errors;
     nb_fake_errors = nb_errors;
@@ -339,6 +368,7 @@ static void test_cancelled_poll_is_armed_again_and_runs_no_handler(
 
 static const struct CMUnitTest tests[] = {
     URING_TEST(test_requests_of_one_turn_are_submitted_by_one_call),
+    URING_TEST(test_disk_begins_while_requests_are_prepared),
     URING_TEST(test_requests_beyond_a_full_ring_wait_for_room),
     URING_TEST(test_handlers_beyond_a_full_ring_wait_for_room),
     URING_TEST(test_interrupted_wait_is_no_progress_and_no_loss),
