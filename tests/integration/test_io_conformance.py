@@ -3,12 +3,16 @@
 """firn-io next to qemu-io: the same command line on equal images.
 
 Compared: standard output (timings and the program's name masked), the exit
-status, and what every image holds afterwards. SAME are lines whose output is a
-result and must be equal; REFUSED are mistakes, told in words of our own, so
-that there only the exit status, the images and that something was said count.
-Differences that we want are in docs/compatibility.md and not in the tables.
+status, and what every image holds afterwards, its map and what a check finds.
+SAME are lines whose output is a result and must be equal; REFUSED are mistakes,
+and TOLD explanations, in words of our own, so that there only the exit status,
+the images and that something was said count. Differences that we want are in
+docs/compatibility.md; OURS are lines for them. That each command and flag that
+firn-io tells of occurs in some line is a test of its own.
 """
 
+import collections
+import json
 import os
 import re
 import shutil
@@ -93,6 +97,14 @@ SAME = [
     q("read -P 0x55 4k 4k", "read -P 0 0 4k", image="ext.qcow2"),
     q("read 999936 512", "read 999936 513", "read 1000448 0",
       image="odd.qcow2"),
+    q("read +0 +512"), q("read 0.5k 512"), q("read -P +65 0 512"),
+    q("read -- 0 512"), q("read 0 512 -q"), q("read -P 0x41 0 512 -q"),
+    q("read -P0x41 0 512"), q("read -vC 0 16"), q("read -b -p 0 512"),
+    q("read -P 0x41 -P 0 0 512"), q("read -l 4 -P 0x41 -s 1 0 512"),
+    q("read -P 0x41 -s 512 -l 0 0 512"), q("read 9223372036854775807 1"),
+    q("read 0 2147483136"), q("read -C 1M 128k", "readv -Cq 0 1"),
+    q("read -v 1048570 20"), q("read -v 0 0"), q("read 4095k 1025"),
+    q("readv -P 0x41 0 1k 1k -v"),
     # readv
     q("readv 0 512 512"), q("readv -P 0x41 0 512 1k 3"), q("readv -v 0 8 9"),
     q("readv -C 0 512"), q("readv -q 0 512"), q("readv -P 1 0 512 512"),
@@ -131,8 +143,27 @@ SAME = [
     q("write -P 9 0 1M", "map", image="tiny.qcow2"),
     q("write -z 0 64k", "read -P 0 0 64k", image="old.qcow2"),
     q("write -P 9 0 64k", image="old.qcow2", options=("-f", "qcow2")),
+    q("write -P 0 -P 1 0 512", "read -P 1 0 512"), q("write -zn 0 3G"),
+    q("write -z -u -n -f 0 4k", "map"), 
+    q("write -zn 3M 64k", "map"), q("write -zu 3M 64k", "alloc 3M 64k"),
+    q("write -z 1M 64k", "alloc 1M 64k"), q("write -zu 2M 64k", "map"),
+    q("write -z 64k 64k", "map", image="top.qcow2"),
+    q("write -zu 64k 64k", "map", image="top.qcow2"),
+    q("write -z 1k 1k", "map", image="top.qcow2"),
+    q("write -f -P 3 0 64k", "read -P 3 0 64k"), q("write -fq 0 1"),
+    q("write -c -P 5 64k 64k", "write -P 6 64k 1k", "map"),
+    q("write -c -P 5 64k 128k", "read -P 5 64k 128k"),
+    q("write -c 999424 1024", image="odd.qcow2"),
+    q("write -P 4 4M 512", "length"), q("write -cC 64k 64k"),
+    q("write -bC 0 512"), q("write -bq -s pattern 0 512", "read -bv 0 512"),
+    q("write -s pattern -C 0 64"), q("write -s pattern 65000 5000",
+                                     "read -v 65528 32"),
+    q("write -qP 0xff 0 1k", "read -P 255 0 1k", image="old.qcow2"),
+    q("write -z 0 64k", "map", image="old.qcow2"),
+    q("write -P 9 0 2k", "write -z 512 512", "map", image="tiny.qcow2"),
     # writev
-    q("writev 0 512 512"), q("writev -P 3 0 1 2 3", "read -v 0 16"),
+    q("writev 0 512 512"), q("writev -P 8 65000 1000 2000", "map"),
+    q("writev -Cfq -P 1 0 1"), q("writev 0 0"), q("writev 1M 64k 64k"), q("writev -P 3 0 1 2 3", "read -v 0 16"),
     q("writev -q 0 1k"), q("writev -C 0 1k"), q("writev -f 0 1k"),
     q("writev 4M 512"), q("writev -P 9 4194000 304"),
     # aio
@@ -149,7 +180,19 @@ SAME = [
     q("aio_write 4M 512", "aio_flush"), q("aio_write 0 1k", "close"),
     q("aio_write -zq 0 64k", "aio_flush", "read -P 0 0 64k"),
     q("aio_write -zuq 0 64k", "aio_flush", "map"),
+    q("aio_write -z 0 3G", "aio_flush"),
+    q("truncate 4G", "aio_write -z 0 3G", "aio_flush", "read -P 0 0 64k"),
+    q("aio_write -zfq 3M 64k", "aio_flush", "map"),
+    q("aio_write -zC 0 64k", "aio_flush"),
+    q("aio_write -P 9 0 512 1k 3k", "aio_flush", "read -P 9 0 4608"),
+    q("aio_read -C -v 0 16", "aio_flush"), q("aio_read -iP 0 0 1"),
+    q("aio_read -vq 0 16", "aio_flush"), q("aio_read 0 0", "aio_flush"),
+    q("aio_write -qP 1 0 64k", "aio_write -qP 2 1M 64k", "aio_flush",
+      "read -P 1 0 64k", "read -P 2 1M 64k"),
+    q("aio_write -q 0 512", "quit", "length"),
+    q("aio_write 0 1M", "reopen -r", "read -P 0xcd 0 1M"),
     # alloc, map
+    q("alloc 1"), q("alloc 3 5"), q("alloc 65535 2"), q("alloc 4095k 2k"),
     q("alloc 0"), q("alloc 0 4M"), q("alloc 64k"), q("alloc 512 1k"),
     q("alloc 4M"), q("alloc 8M"), q("alloc 0 0"), q("alloc 0 8M"), q("a 0"),
     q("alloc 65024 1024"), q("map"), q("map", image="top.qcow2"),
@@ -171,6 +214,18 @@ SAME = [
     q("truncate 2M", "length", image="r.raw", options=("-f", "raw")),
     q("truncate 1536", "length", image="r.raw", options=("-f", "raw")),
     q("length", "info", image="r.raw", options=("-f", "raw")),
+    q("discard 0 4M", "map"), q("discard 3M 2M"), q("discard 0 5M"),
+    q("discard 64k 64k", "map", image="top.qcow2", options=("-d", "unmap")),
+    q("discard 0 64k", "alloc 0 64k", options=("-d", "ignore")),
+    q("discard 1M 64k", "read -P 0 1M 64k", options=("--discard", "on")),
+    q("discard 0 64k", "read -P 0 0 64k", image="r.raw",
+      options=("-f", "raw")),
+    q("truncate 1.5M", "length"), q("truncate 0", "length"),
+    q("truncate 512", "map"), q("truncate -m off 6M", "length", "info"),
+    q("truncate 2M", "map", image="top.qcow2"),
+    q("truncate 2M", "map", image="ext.qcow2"),
+    q("truncate 1G", "length", image="old.qcow2"),
+    q("info", image="top.qcow2"), q("info", image="tiny.qcow2"),
     # open, close, quit, reopen
     opts((), "open q.qcow2", "length"), opts((), "open -r q.qcow2", "length"),
     opts((), "open -o driver=qcow2 q.qcow2", "length", "close"),
@@ -189,7 +244,64 @@ SAME = [
     q("reopen -c writethrough", "write 0 1k"),
     q("reopen -o lazy-refcounts=on", "write 3M 64k"),
     q("quit now", "length"), q("sleep 1"), q(""), q("  ", "length"),
+    q("quit -x"), q("quit 1 2", "length"), q("sleep 0"), q("sleep 0x1"),
+    q("sigraise 0", "length"), q("close", "open q.qcow2", "length"),
+    q("reopen -w", "write 0 1"), q("reopen -c unsafe", "write 0 1"),
+    q("reopen -c off", "length"), q("reopen -c writeback -c none", "length"),
+    q("reopen -o driver=qcow2", "length"),
+    q("reopen -o file.filename=q.qcow2", "length"),
+    q("reopen -o discard=unmap", "discard 0 64k", "map"),
+    q("reopen -o detect-zeroes=on", "write -P 0 1M 64k", "read -P 0 1M 64k"),
+    q("reopen -o read-only=off", "write 0 1", options=("-r",)),
+    q("reopen -o read-only=on", "length", options=("-r",)),
+    q("reopen -o lazy-refcounts=on", "reopen -o lazy-refcounts=off",
+      "write 0 1"),
+    q("reopen -r -c none", "read -P 0x41 0 1k"),
+    q("reopen -o cache.direct=on", "length"),
+    opts((), "open -o driver=qcow2,file.filename=q.qcow2", "length", "info"),
+    opts((), "open -o file.filename=q.qcow2 -r", "length"),
+    opts((), "open -s -r q.qcow2", "length"),
+    opts((), "open -k -n q.qcow2", "length"),
+    opts((), "open -r -o read-only=off q.qcow2", "write 0 1"),
+    opts((), "open -C -s top.qcow2", "read 0 1", "map"),
+    opts((), "open -o cache.direct=on,driver=qcow2 q.qcow2", "length"),
+    opts((), "open -o driver=qcow2 -o lazy-refcounts=on q.qcow2", "length"),
+    opts((), 'open json:{"driver":"qcow2","file.filename":"q.qcow2"}',
+         "length"),
+    opts((), "open -d ignore q.qcow2", "discard 0 64k", "alloc 0 64k"),
+    opts((), "o q.qcow2", "length"), opts((), "open -t none q.qcow2",
+                                          "write 0 1k"),
     # options of the program
+    q("write 0 1", "map", "info", options=("-s",)),
+    q("write -q 0 1", options=("-s", "-n")),
+    q("read 0 1", "map", image="top.qcow2", options=("-s", "-C")),
+    q("length", options=("-U", "-s")), q("write -P 1 0 64k", "read -P 1 0 1",
+                                         options=("-U", "-s")),
+    q("write 1 1", options=("-n",)), q("read -P 0x77 3 5", image="r.raw",
+                                       options=("-n", "-f", "raw")),
+    q("write 1 1", "read -P 0xcd 1 1", image="r.raw",
+      options=("-n", "-m", "-f", "raw")),
+    q("length", options=("-r", "-r")), q("length", options=("-t", "off")),
+    q("length", options=("-d", "off")), q("length", options=("-d", "on")),
+    q("length", options=("-i", "io_uring")),
+    q("write -P 3 0 64k", "read -P 3 0 64k", options=("-i", "threads")),
+    q("length", options=("-n", "-t", "unsafe")),
+    ("--cmd", "length", "--snapshot", "q.qcow2"),
+    ("--cmd", "length", "--misalign", "q.qcow2"),
+    ("--cmd", "length", "--copy-on-read", "q.qcow2"),
+    ("--cmd", "length", "--native-aio", "--nocache", "q.qcow2"),
+    ("--cmd", "length", "--aio", "threads", "q.qcow2"),
+    ("--cmd", "length", "--force-share", "--read-only", "q.qcow2"),
+    ("--read", "--cmd", "length", "q.qcow2"),
+    ("--trace", "enable=x", "-c", "length", "q.qcow2"),
+    ("q.qcow2", "-c", "length"), ("-c", "length", "--", "q.qcow2"),
+    ("-rc", "length", "q.qcow2"), ("-c", "", "q.qcow2"),
+    opts(("--image-opts", "-r", "driver=qcow2,file.filename=q.qcow2,"
+          "read-only=off"), "write 0 1"),
+    opts(("--image-opts", "-r", "driver=qcow2,file.filename=q.qcow2,"
+          "read-only=on"), "length"),
+    opts(("--image-opts", "driver=qcow2,file.filename=q.qcow2,"
+          "cache.direct=on"), "length"),
     q("read 0 512", options=("-r",)), q("length", options=("-U", "-r")),
     q("write -P 9 0 64k", "read -P 9 0 64k", "map", options=("-s",)),
     q("write -P 9 0 64k", "read -P 9 0 64k", options=("-n",)),
@@ -240,6 +352,12 @@ SAME = [
     opts(DEBUG, "break read_aio A", "aio_read 0 64k", "wait_break A",
          "resume A", "aio_flush"),
     opts(DEBUG, "break write_aio A", "remove_break A", "write 0 1k"),
+    opts(DEBUG, "break write_aio A", "aio_write 0 64k", "wait_break A",
+         "remove_break A", "aio_flush"),
+    opts(DEBUG, "break write_aio A", "aio_write 0 64k", "wait_break A",
+         "resume A", "resume A", "aio_flush"),
+    opts(DEBUG, "break write_aio A", "resume A"),
+    opts(DEBUG, "break l2_load A", "aio_read 0 64k", "resume A", "aio_flush"),
     opts(DEBUG, "break foo A"), opts(DEBUG, "resume A"),
     opts(DEBUG, "remove_break A"), q("break write_aio A"), q("resume A"),
     q("remove_break A"),
@@ -265,6 +383,50 @@ SAME = [
 # --- Mistakes ---
 
 REFUSED = [
+    q("read 0 4kB"), q("read 0 1e3"), q("read 0 0x1.8"), q("read 0 1s"),
+    q("read -n 0 1", "length"), q("write -Pz 0 1", "length"),
+    q("read -P 256 0 1"), q("read -P -1 0 1"), q("read 0 2147483137"),
+    q("read 0 2147483648"), q("read 9223372036854775808 1"),
+    q("read 0 512;length"), q("length;"), q("# comment"), q("; length"),
+    q('"length"'), q("'length'"), q("LENGTH"), q("chmod 0"), q("wait"),
+    q("read -a 0"), q("read -h"), q("read --help"), q("readv 4k -1"),
+    q("read -P 0x41 -s 513 0 512"), q("read -P 0x41 -l 513 0 512"),
+    q("readv -p 0 1"), q("readv -s 0 -P 1 0 1"), q("write -zb 0 512"),
+    q("write -cf 0 64k"), q("write -z 0 3G"), q("write -zu 0 2147483647"),
+    q("write -b 1 512"), q("write -bP 3 0 1"), q("write -c 1 512"),
+    q("write -c 0 513"), q("write -c 32k 64k"), q("writev -z 0 1"),
+    q("writev -u 0 1"), q("writev -p 0 1"), q("aio_read -p 0 1"),
+    q("aio_write -n 0 1"), q("aio_write -b 0 1"), q("aio_read -i"),
+    q("discard -p 0 1"), q("discard 0 -1"), q("alloc -1"), q("alloc 0 -1"),
+    q("truncate -1"), q("truncate -m"), q("length -x"), q("sleep 1k"),
+    q("sleep 1 2"), q("sleep 1.5"), q("sigraise -1"), q("sigraise 99"),
+    q("sigraise 1 2"), q("abort x"), q("break a"), q("break a b c"),
+    q("resume a b"), q("help -x"), q("open -n"), q("open -o"),
+    q("reopen -c"), q("reopen -r -r"), q("reopen -w -w"),
+    q("reopen -o a=b -o c=d"), q("reopen -o foo"),
+    q("reopen -o driver=raw", "length"),
+    q("reopen -o file.filename=r.raw", "length"),
+    q("reopen -o read-only=on", "write 0 1"),
+    q("reopen -o read-only=maybe", "write 0 1"),
+    q("reopen -r", "reopen -o read-only=on", "write 0 1"),
+    opts((), "open -w q.qcow2"), opts((), "open -n -m q.qcow2"),
+    opts((), "open -k q.qcow2"), opts((), "open -i native q.qcow2"),
+    opts((), "open -i foo q.qcow2"), opts((), "open -d foo q.qcow2"),
+    opts((), "open -U q.qcow2"), opts((), "open -o x"),
+    opts((), "open -o driver=foo q.qcow2"), opts((), "open -C -r top.qcow2"),
+    opts((), "open -o read-only=on q.qcow2", "length"),
+    opts((), "open -s -r q.qcow2", "write 0 1"),
+    q("write 0 1", options=("-s", "-r")), q("write 0 1", options=(
+        "-U", "-r", "-s")),
+    q("read 0 1", image="top.qcow2", options=("-C", "-r")),
+    q("length", options=("-t", "WRITEBACK")), q("length", image=""),
+    q("length", options=("-f", "")), ("-x",), ("-c",), ("-f",),
+    q("length", "length", image="q.qcow2", options=("r.raw",)),
+    opts(("--image-opts", "driver=qcow2,file.filename=q.qcow2,"
+          "read-only=on"), "length"),
+    opts(("--image-opts", "driver=qcow2,file.filename=q.qcow2,foo=bar"),
+         "length"),
+    opts(("--image-opts", ""), "length"), ("--image-opts", "q.qcow2"),
     q("foo"), q("read"), q("read 0"), q("read 0 1 2"), q("read -x 0 1"),
     q("read a 1"), q("read 0 zz"), q("read -P 300 0 1"), q("read -P zz 0 1"),
     q("read 0 -1"), q("read 0 2G"), q("read 0 99999999999999999999"),
@@ -317,7 +479,35 @@ REFUSED = [
                                             image="blkdebug:nothing:q.qcow2"),
 ]
 
+# --- Explanations ---
+
+TOLD = [
+    q("help"), q("?"), q("help length"), q("? read"), q("close", "help open"),
+    ("-h",), ("--help",), ("-V",), ("--version",),
+]
+
+# --- Lines for differences that we want, with the exit status of ours ---
+
+OURS = [
+    (0, q("multiwrite 0 4k ; 64k 4k", "read -P 0xcd 0 4k",
+          "read -P 0xce 64k 4k")),
+    (0, q("multiwrite -C 1M 1k 3k ; 0 64k", "read -P 0xcd 1M 4k")),
+    (0, q("multiwrite -q -P 3 0 1", "read -P 3 0 1")),
+    (1, q("multiwrite")), (1, q("multiwrite 0 4k ;")),
+    (1, q("write -bc 0 512")), (1, q("write -cz 0 64k")),
+    (1, q("aio_write -zP 1 0 1")), (1, q("truncate 512 512")),
+    (1, q("read 0 0x1k")),
+    (0, q("read\t0\t512")), (0, opts((), "open -i threads q.qcow2",
+                                          "read -P 0x41 0 64k")),
+    (0, q("length", image="pattern", options=("-f", "raw"))),
+]
+
 STDIN = [
+    "read 0 512\n\n  \nlength\n", "# x\nlength\n", "foo\nread 0 1\nbar\n",
+    "read 0 512", "quit", "sleep 10\nquit\nlength\n",
+    "close\nlength\nopen q.qcow2\nlength\n", "aio_read 0 512\n",
+    "aio_write 0 512\nquit\n", "read 8M 1\n", "len\0gth\nlength\n",
+    "\0\nlength\n",
     "read 0 512\nlength\n", "length", "", "\n\n", "foo\nlength\n",
     "read -P 1 0 1k\nread -P 0x41 0 1k\n", "quit\nlength\n",
     "write 0 1k\naio_write -P 1 1k 1k\naio_flush\nread -v 1020 8\n",
@@ -371,29 +561,57 @@ class Conformance(unittest.TestCase):
         cls.places = {}
         for name in ("qemu", "firn"):
             cls.places[name] = os.path.join(cls.dir, name)
-            shutil.copytree(cls.template, cls.places[name])
+            os.mkdir(cls.places[name])
+            for file in os.listdir(cls.template):
+                open(os.path.join(cls.places[name], file), "wb").close()
+        cls.stamps = {}
 
     @classmethod
     def tearDownClass(cls):
         shutil.rmtree(cls.dir)
 
+    @staticmethod
+    def stamp(path):
+        status = os.stat(path)
+        return status.st_mtime_ns, status.st_ctime_ns, status.st_size
+
     def restore(self):
-        """Put back what the last line has changed; names of such images."""
-        changed = set()
+        """Put back what the last line has written to."""
         for place in self.places.values():
             for name in os.listdir(self.template):
-                source = os.path.join(self.template, name)
                 target = os.path.join(place, name)
-                with open(source, "rb") as a, open(target, "rb") as b:
-                    same = a.read() == b.read()
-                if not same:
-                    changed.add(name)
-                    shutil.copyfile(source, target)
-        return changed
+                if self.stamps.get(target) != self.stamp(target):
+                    shutil.copyfile(os.path.join(self.template, name), target)
+                    self.stamps[target] = self.stamp(target)
+
+    @staticmethod
+    def facts(path, kind):
+        """What qemu-img tells of an image: its map and check."""
+        words = [QEMU_IMG, "map", "--output=json", "-f", kind, path]
+        done = subprocess.run(words, capture_output=True, timeout=SECONDS,
+                              check=True)
+        runs = []  # holes in the file and where it lies cut runs, too
+        for run_ in json.loads(done.stdout):
+            what = run_["depth"], run_["present"]
+            if not runs or runs[-1][1] != what:
+                runs.append((run_["start"], what))
+        check = {}
+        if kind == "qcow2":
+            words[1:3] = ["check", "--output=json"]
+            done = subprocess.run(words, capture_output=True, timeout=SECONDS,
+                                  check=False)
+            found = json.loads(done.stdout)
+            check = {k: v for k, v in found.items()
+                     if k not in ("filename", "image-end-offset",
+                                  "fragmented-clusters")}
+            check["status"] = done.returncode
+        return runs, check
 
     def compare_images(self):
         for name in IMAGES:
             paths = [os.path.join(p, name) for p in self.places.values()]
+            if all(self.stamps.get(p) == self.stamp(p) for p in paths):
+                continue
             with open(paths[0], "rb") as a, open(paths[1], "rb") as b:
                 if a.read() == b.read():
                     continue
@@ -401,22 +619,17 @@ class Conformance(unittest.TestCase):
             done = run(QEMU_IMG, ("compare", "-f", kind, "-F", kind, *paths),
                        self.dir)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-            if kind == "qcow2":
-                done = run(QEMU_IMG, ("check", "-f", kind, paths[1]),
-                           self.dir)
-                self.assertEqual(done.returncode, 0,
-                                 done.stdout + done.stderr)
+            theirs, ours = (self.facts(p, kind) for p in paths)
+            self.assertEqual(ours, theirs)
 
     def both(self, words, text=""):
+        self.restore()
         peer = run(QEMU_IO, words, self.places["qemu"], text)
         ours = run(FIRN_IO, words, self.places["firn"], text)
-        try:
-            self.assertEqual(ours.returncode, peer.returncode,
-                             ours.stdout + ours.stderr + peer.stdout +
-                             peer.stderr)
-            self.compare_images()
-        finally:
-            self.restore()
+        self.assertEqual(ours.returncode, peer.returncode,
+                         ours.stdout + ours.stderr + peer.stdout +
+                         peer.stderr)
+        self.compare_images()
         return ours, peer
 
     def test_results_are_the_same(self):
@@ -432,6 +645,21 @@ class Conformance(unittest.TestCase):
                 ours, _ = self.both(words)
                 self.assertTrue(ours.stdout + ours.stderr)
 
+    def test_explanations_are_given(self):
+        for words in TOLD:
+            with self.subTest(line=words):
+                ours, _ = self.both(words)
+                self.assertTrue(ours.stdout)
+
+    def test_what_differs_does_as_it_is_told(self):
+        for status, words in OURS:
+            with self.subTest(line=words):
+                self.restore()
+                done = run(FIRN_IO, words, self.places["firn"])
+                self.assertEqual(done.returncode, status,
+                                 done.stdout + done.stderr)
+                self.assertTrue(done.stdout + done.stderr)
+
     def test_standard_input_is_read_the_same(self):
         for text in STDIN:
             with self.subTest(text=text):
@@ -443,6 +671,44 @@ class Conformance(unittest.TestCase):
             with self.subTest(signal=number):
                 self.both(q("write 0 64k", f"sigraise {number}"))
         self.both(q("abort"))
+
+
+class Coverage(unittest.TestCase):
+    """What firn-io says that it has, against the lines above."""
+
+    def setUp(self):
+        self.used = collections.defaultdict(set)
+        lines = SAME + REFUSED + TOLD + [words for _, words in OURS]
+        commands = [f"{name} 1" for name in ("abort", "sigraise")]
+        for words in lines:
+            commands += [words[i + 1] for i, word in enumerate(words[:-1])
+                         if word in ("-c", "--cmd")]
+            self.used[""] |= {re.sub("=.*", "", w) for w in words}
+        for text in STDIN:
+            commands += text.split("\n")
+        for command in commands:
+            name, *words = command.split() or [""]
+            self.used[name] |= {letter for w in words if w[:1] == "-"
+                                for letter in w[1:]}
+
+    def test_every_command_and_flag_occurs(self):
+        told = run(FIRN_IO, ("-c", "help"), None).stdout
+        commands = re.findall(r"^(\w+)(.*) -- ", told, re.M)
+        self.assertGreater(len(commands), 24)
+        for name, arguments in commands:
+            self.assertIn(name, self.used)
+            flags = set("".join(re.findall(r"-(\w+)", arguments)))
+            with self.subTest(command=name):
+                self.assertFalse(flags - self.used[name])
+
+    def test_every_option_occurs(self):
+        told = run(FIRN_IO, ("--help",), None).stdout
+        options = re.findall(r"^ +(?:(-\w), )?(--[\w-]+)", told, re.M)
+        self.assertGreater(len(options), 15)
+        for names in options:
+            for name in filter(None, names):
+                with self.subTest(option=name):
+                    self.assertIn(name, self.used[""])
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@
 
 bool io_parse_number(const char *text, uint64_t *ret)
 {
+    bool has_plus = text[0] == '+' && isdigit((unsigned char)text[1]);
     uint64_t value;
-    int err = parse_size(text, &value);
+    int err = parse_size(text + has_plus, &value);
 
     if (err == 0 && value > INT64_MAX) {
         err = -ERANGE;
@@ -55,11 +56,11 @@ bool io_parse_length(const char *text, uint64_t *ret)
 bool io_parse_pattern(const char *text, uint8_t *ret)
 {
     char *end;
-    unsigned long value;
+    long value;
 
     errno = 0;
-    value = strtoul(text, &end, 0);
-    if (!isdigit((unsigned char)*text) || *end || errno || value > 255) {
+    value = strtol(text, &end, 0);
+    if (end == text || *end || errno || value < 0 || value > 255) {
         printf("'%s' is no pattern: a number from 0 to 255\n", text);
         return false;
     }

@@ -174,14 +174,15 @@ static const char *read_edited(const char *prompt)
 {
     static bool started;
     static char *line;
+    g_autofree char *last = line;
 
     if (!started) {
         start_editing();
         started = true;
     }
-    free(line);
     line = readline(prompt);
-    if (line && *line) {
+    /* A line that is repeated is kept once. */
+    if (line && *line && g_strcmp0(line, last) != 0) {
         add_history(line);
     }
     return line;

@@ -127,18 +127,14 @@ static int open_overlay(const char *filename, BdrvOptions *options,
  * the flag, but an image that is to be written has to be writable. */
 static int check_mode(IoOpen *o, BdrvOptions *options, GError **errp)
 {
-    g_autofree char *given = g_strdup(bdrv_options_get(options, "read-only"));
+    bool given = bdrv_options_get(options, "read-only") != NULL;
     const char *wrong = NULL;
-    bool read_only = false;
+    bool read_only;
+    int ret = bdrv_options_take_bool(options, "read-only", false, &read_only,
+                                     errp);
 
-    if (given) {
-        int ret = bdrv_options_take_bool(options, "read-only", false,
-                                         &read_only, errp);
-
-        if (ret < 0) {
-            return ret;
-        }
-        bdrv_options_set(options, "read-only", given);
+    if (ret < 0) {
+        return ret;
     }
     if (read_only && (o->flags & BDRV_O_RDWR)) {
         wrong = "the option read-only=on needs -r as well";

@@ -3,6 +3,7 @@
 #include "tools/io/io.h"
 
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 typedef struct Change {
@@ -64,6 +65,52 @@ static int check(const Change *c)
     return 0;
 }
 
+/* Another driver or file is another image, which open and close are for. */
+static int check_same_image(const BdrvOptions *options)
+{
+    static const char *const names[] = { "filename", "file.filename" };
+    const BlockDriverState *bs = blk_bs(io.blk);
+    const char *value = bdrv_options_get(options, "driver");
+    const char *wrong = NULL;
+
+    if (value && strcmp(value, bdrv_get_format_name(bs)) != 0) {
+        wrong = "driver";
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        value = bdrv_options_get(options, names[i]);
+        if (value && strcmp(value, bdrv_get_filename(bs)) != 0) {
+            wrong = names[i];
+        }
+    }
+    if (wrong) {
+        io_error("the option '%s' cannot be changed; close the image and open "
+                 "the other one", wrong);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* The option read-only, which check() has seen alone. */
+static int apply_mode(Change *c)
+{
+    g_autofree char *given = bdrv_options_take(c->options, "read-only");
+
+    if (!given) {
+        return 0;
+    }
+    if (strcmp(given, "on") != 0 && strcmp(given, "off") != 0) {
+        io_error("read-only is on or off, not '%s'", given);
+        return -EINVAL;
+    }
+    if (strcmp(given, "off") == 0) {
+        c->to.flags |= BDRV_O_RDWR;
+    } else if (c->to.flags & BDRV_O_RDWR) {
+        io_error("the image is open for writing; 'reopen -r' changes that");
+        return -EINVAL;
+    }
+    return 0;
+}
+
 int io_cmd_reopen(int argc, char **argv)
 {
     Change c = { .to.flags = blk_get_open_flags(io.blk) };
@@ -73,10 +120,17 @@ int io_cmd_reopen(int argc, char **argv)
     if (ret == 0) {
         ret = check(&c);
     }
+    if (ret == 0 && c.options) {
+        ret = check_same_image(c.options);
+    }
+    if (ret == 0 && c.options) {
+        ret = apply_mode(&c);
+    }
     if (ret < 0) {
         bdrv_options_free(c.options);
         return ret;
     }
+    io_release_breaks(); /* the node that knows them goes */
     AIO_WAIT_WHILE(io.ctx, io.aio > 0);
     ret = blk_reopen(&io.blk, c.options, c.to.flags, &error);
     if (ret < 0) {
