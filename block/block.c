@@ -271,13 +271,19 @@ static int take_detect_zeroes(BdrvOptions *options, unsigned *flags,
 static int take_generic_options(BdrvOptions *options, unsigned *flags,
                                 GError **errp)
 {
-    bool read_only;
+    bool read_only, ignored;
     int ret;
 
     /* "off" does not make writable what was not opened for writing: a name
      * inside an image must not be able to do that. */
     ret = bdrv_options_take_bool(options, "read-only", false, &read_only,
                                  errp);
+    if (ret == 0) {
+        /* Who opens for writing writes: falling back would only put the
+         * refusal off. */
+        ret = bdrv_options_take_bool(options, "auto-read-only", false,
+                                     &ignored, errp);
+    }
     if (ret == 0) {
         ret = take_flag(options, "force-share", BDRV_O_FORCE_SHARE, flags,
                         errp);

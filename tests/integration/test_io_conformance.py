@@ -258,6 +258,9 @@ SAME = [
       "write 0 1"),
     q("reopen -r -c none", "read -P 0x41 0 1k"),
     q("reopen -o cache.direct=on", "length"),
+    q("reopen -o auto-read-only=on", "length"),
+    opts(("--image-opts", "driver=qcow2,file.filename=q.qcow2,"
+          "auto-read-only=on,file.auto-read-only=off"), "write 0 1"),
     opts((), "open -o driver=qcow2,file.filename=q.qcow2", "length", "info"),
     opts((), "open -o file.filename=q.qcow2 -r", "length"),
     opts((), "open -s -r q.qcow2", "length"),
@@ -269,6 +272,7 @@ SAME = [
     opts((), 'open json:{"driver":"qcow2","file.filename":"q.qcow2"}',
          "length"),
     opts((), "open -d ignore q.qcow2", "discard 0 64k", "alloc 0 64k"),
+    opts((), "open -i threads q.qcow2", "read -P 0x41 0 64k"),
     opts((), "o q.qcow2", "length"), opts((), "open -t none q.qcow2",
                                           "write 0 1k"),
     # options of the program
@@ -426,6 +430,8 @@ REFUSED = [
           "read-only=on"), "length"),
     opts(("--image-opts", "driver=qcow2,file.filename=q.qcow2,foo=bar"),
          "length"),
+    opts(("--image-opts", "driver=qcow2,file.filename=q.qcow2,"
+          "auto-read-only=maybe"), "length"),
     opts(("--image-opts", ""), "length"), ("--image-opts", "q.qcow2"),
     q("foo"), q("read"), q("read 0"), q("read 0 1 2"), q("read -x 0 1"),
     q("read a 1"), q("read 0 zz"), q("read -P 300 0 1"), q("read -P zz 0 1"),
@@ -497,8 +503,7 @@ OURS = [
     (1, q("write -bc 0 512")), (1, q("write -cz 0 64k")),
     (1, q("aio_write -zP 1 0 1")), (1, q("truncate 512 512")),
     (1, q("read 0 0x1k")),
-    (0, q("read\t0\t512")), (0, opts((), "open -i threads q.qcow2",
-                                          "read -P 0x41 0 64k")),
+    (0, q("read\t0\t512")),
     (0, q("length", image="pattern", options=("-f", "raw"))),
 ]
 
