@@ -42,6 +42,8 @@ typedef struct FileState {
     bool flush_failed;    /* for good, see above */
     bool no_zero_range;   /* the file system does not know it */
     bool no_punch_hole;
+    uint64_t data_start;  /* what was last seen to be data, and not punched */
+    uint64_t data_end;    /* since */
     FileGrow grow;
 } FileState;
 
@@ -420,6 +422,7 @@ static int coroutine_fn punch_hole(FileState *s, uint64_t offset,
     }
     ret = aio_co_fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                            offset, bytes);
+    s->data_end = 0;
     if (is_unsupported(ret)) {
         s->no_punch_hole = true;
         return -ENOTSUP;
@@ -438,6 +441,7 @@ static int coroutine_fn zero_in_place(FileState *s, uint64_t offset,
         return -ENOTSUP;
     }
     ret = aio_co_fallocate(s->fd, mode, offset, bytes);
+    s->data_end = 0;
     if (is_unsupported(ret)) {
         s->no_zero_range = true;
         return -ENOTSUP;
@@ -543,6 +547,7 @@ static int coroutine_fn file_co_truncate(BlockDriverState *bs, uint64_t size,
     ret = aio_co_ftruncate(s->fd, size);
     if (ret == 0) {
         s->grow.end = 0;
+        s->data_end = 0;
         ret = preallocate(s, bs->request_alignment, old, size, prealloc);
         if (ret < 0) {
             (void)aio_co_ftruncate(s->fd, old);
@@ -557,12 +562,19 @@ static int coroutine_fn file_co_truncate(BlockDriverState *bs, uint64_t size,
 
 /* --- Block status --- */
 
-/* How long [@offset, ...) stays what it is: data or a hole. */
-static bool file_is_hole(int fd, uint64_t offset, uint64_t *ret_bytes)
+/*
+ * How long [@offset, ...) stays what it is: data or a hole. Whoever asks for
+ * each cluster of an image is most often inside the data seen last.
+ */
+static bool file_is_hole(FileState *s, uint64_t offset, uint64_t *ret_bytes)
 {
-    off_t data = lseek(fd, offset, SEEK_DATA);
-    off_t hole;
+    off_t data, hole;
 
+    if (offset >= s->data_start && offset < s->data_end) {
+        *ret_bytes = s->data_end - offset;
+        return false;
+    }
+    data = lseek(s->fd, offset, SEEK_DATA);
     if (data < 0) {
         *ret_bytes = UINT64_MAX; /* a hole up to the end, or no SEEK_DATA */
         return errno == ENXIO;
@@ -571,8 +583,14 @@ static bool file_is_hole(int fd, uint64_t offset, uint64_t *ret_bytes)
         *ret_bytes = data - offset;
         return true;
     }
-    hole = lseek(fd, offset, SEEK_HOLE);
-    *ret_bytes = hole > (off_t)offset ? hole - offset : UINT64_MAX;
+    hole = lseek(s->fd, offset, SEEK_HOLE);
+    if (hole <= (off_t)offset) {
+        *ret_bytes = UINT64_MAX;
+        return false;
+    }
+    s->data_start = offset;
+    s->data_end = hole;
+    *ret_bytes = hole - offset;
     return false;
 }
 
@@ -585,7 +603,7 @@ static int coroutine_fn file_co_block_status(BlockDriverState *bs,
     uint64_t align = bs->request_alignment;
     int ret = BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_OFFSET_VALID;
     uint64_t n = UINT64_MAX;
-    bool hole = !s->is_device && file_is_hole(s->fd, offset, &n);
+    bool hole = !s->is_device && file_is_hole(s, offset, &n);
 
     if (hole && n < align) {
         hole = false; /* the block holds data as well */

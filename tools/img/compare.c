@@ -1,22 +1,42 @@
 /* SPDX-License-Identifier: MIT */
-/* firn-img compare */
+/*
+ * firn-img compare: a chunk of both images is read at once, and the next one
+ * while this one is compared.
+ */
 #include "tools/img/common.h"
 
 #include <stdarg.h>
+
+#include "util/iov.h"
+#include "util/zero.h"
 
 enum {
     COMPARE_EQUAL, COMPARE_DIFFERENT, COMPARE_NOT_OPEN, COMPARE_NO_STATUS,
     COMPARE_NOT_READ
 };
 
-#define CHUNK  ((uint64_t)2 * 1024 * 1024)
+#define CHUNK  ((uint64_t)1024 * 1024)
 #define SECTOR 512
+
+/* A read of a chunk of one image. */
+typedef struct Side {
+    uint8_t *buf;
+    QEMUIOVector qiov;
+    bool pending;
+    int ret;
+} Side;
+
+typedef struct Chunk {
+    uint64_t offset;
+    uint64_t bytes;
+    Side side[2];
+} Chunk;
 
 typedef struct Compare {
     ImgSource src[2];
     BlockBackend *blk[2];
     uint64_t size[2];
-    uint8_t *buf[2];
+    Chunk chunk[2];         /* this and the next, in turns */
     bool strict;
     bool quiet;
     bool progress;
@@ -56,61 +76,97 @@ static int status_of(const Compare *p, int i, uint64_t offset, uint64_t bytes,
     return 0;
 }
 
-static int read_into(const Compare *p, int i, uint64_t offset, uint64_t bytes)
+static void on_read(void *opaque, int ret)
 {
-    int err = aio_check_stop();
+    Side *side = opaque;
 
-    err = err < 0 ? err : blk_pread(p->blk[i], offset, bytes, p->buf[i]);
-    if (err < 0) {
-        img_error("%s: cannot read at offset %" PRIu64 ": %s",
-                  p->src[i].filename, offset, g_strerror(-err));
-        return COMPARE_NOT_READ;
-    }
-    return 0;
+    side->ret = ret;
+    side->pending = false;
 }
 
-/* The first sector in which the buffers differ, as an offset from their start;
- * @bytes if none does. */
-static uint64_t first_difference(const Compare *p, uint64_t bytes)
+/* @zero[i]: image i has zeroes there and is not read. */
+static void start_reading(Compare *p, Chunk *c, uint64_t offset,
+                          uint64_t bytes, const bool zero[2])
 {
-    for (uint64_t at = 0; at < bytes; at += SECTOR) {
-        if (memcmp(p->buf[0] + at, p->buf[1] + at, MIN(SECTOR, bytes - at))) {
-            return at;
+    c->offset = offset;
+    c->bytes = MIN(bytes, CHUNK);
+    for (int i = 0; i < 2; i++) {
+        Side *side = &c->side[i];
+
+        side->ret = zero[i] ? 0 : aio_check_stop();
+        if (!zero[i] && side->ret == 0) {
+            side->pending = true;
+            qemu_iovec_init_buf(&side->qiov, side->buf, c->bytes);
+            blk_aio_preadv(p->blk[i], offset, &side->qiov, 0, on_read, side);
         }
     }
-    return bytes;
 }
 
-/* @zero[i]: image i has zeroes there, its buffer holds them already. */
-static int compare_data(const Compare *p, uint64_t offset, uint64_t bytes,
+static void wait_for(const Chunk *c)
+{
+    AIO_WAIT_WHILE(img_ctx, c->side[0].pending || c->side[1].pending);
+}
+
+static bool equal(const Chunk *c, const bool zero[2], uint64_t at,
+                  uint64_t bytes)
+{
+    if (zero[0] || zero[1]) {
+        return buffer_is_zero(c->side[zero[0]].buf + at, bytes);
+    }
+    return !memcmp(c->side[0].buf + at, c->side[1].buf + at, bytes);
+}
+
+/* COMPARE_EQUAL and so on, for a chunk that was read. */
+static int compare_chunk(const Compare *p, const Chunk *c,
+                         const bool zero[2])
+{
+    uint64_t at = 0;
+
+    for (int i = 0; i < 2; i++) {
+        if (c->side[i].ret < 0) {
+            img_error("%s: cannot read at offset %" PRIu64 ": %s",
+                      p->src[i].filename, c->offset,
+                      g_strerror(-c->side[i].ret));
+            return COMPARE_NOT_READ;
+        }
+    }
+    if (equal(c, zero, 0, c->bytes)) {
+        return COMPARE_EQUAL;
+    }
+    while (equal(c, zero, at, MIN(SECTOR, c->bytes - at))) {
+        at += SECTOR;
+    }
+    return different(p, "Content mismatch at offset %" PRIu64 "!",
+                     c->offset + at);
+}
+
+/* At most one image has zeroes there. */
+static int compare_data(Compare *p, uint64_t offset, uint64_t bytes,
                         const bool zero[2])
 {
-    while (bytes) {
-        uint64_t n = MIN(bytes, CHUNK), at;
+    Chunk *now = &p->chunk[0], *next = &p->chunk[1];
+    int ret = COMPARE_EQUAL;
 
-        for (int i = 0; i < 2; i++) {
-            int ret = zero[i] ? 0 : read_into(p, i, offset, n);
+    start_reading(p, now, offset, bytes, zero);
+    while (bytes && ret == COMPARE_EQUAL) {
+        Chunk *done = now;
 
-            if (ret) {
-                return ret;
-            }
-            if (zero[i]) {
-                memset(p->buf[i], 0, n);
-            }
+        wait_for(done);
+        offset += done->bytes;
+        bytes -= done->bytes;
+        if (bytes) {
+            start_reading(p, next, offset, bytes, zero);
         }
-        at = first_difference(p, n);
-        if (at < n) {
-            return different(p, "Content mismatch at offset %" PRIu64 "!",
-                             offset + at);
-        }
-        offset += n;
-        bytes -= n;
+        ret = compare_chunk(p, done, zero);
+        now = next;
+        next = done;
     }
-    return 0;
+    wait_for(now);
+    return ret;
 }
 
 /* What both have. */
-static int compare_common(const Compare *p, uint64_t end, uint64_t total)
+static int compare_common(Compare *p, uint64_t end, uint64_t total)
 {
     BlkExtent e[2];
     uint64_t bytes;
@@ -138,7 +194,7 @@ static int compare_common(const Compare *p, uint64_t end, uint64_t total)
 }
 
 /* What only the longer one has must be zeroes. */
-static int compare_rest(const Compare *p, int longer, uint64_t offset)
+static int compare_rest(Compare *p, int longer, uint64_t offset)
 {
     uint64_t end = p->size[longer];
     int ret = 0;
@@ -158,7 +214,7 @@ static int compare_rest(const Compare *p, int longer, uint64_t offset)
     return ret;
 }
 
-static int compare(const Compare *p)
+static int compare(Compare *p)
 {
     uint64_t end = MIN(p->size[0], p->size[1]);
     uint64_t total = MAX(p->size[0], p->size[1]);
@@ -189,9 +245,12 @@ static int run(Compare *p)
 
         p->blk[i] = img_open(&p->src[i]);
         size = p->blk[i] ? blk_getlength(p->blk[i]) : -EIO;
-        p->buf[i] = blk_try_memalign(CHUNK);
         p->size[i] = size;
-        ret = size < 0 || !p->buf[i] ? COMPARE_NOT_OPEN : 0;
+        for (int k = 0; k < 2; k++) {
+            p->chunk[k].side[i].buf = blk_try_memalign(CHUNK);
+        }
+        ret = size < 0 || !p->chunk[0].side[i].buf ||
+              !p->chunk[1].side[i].buf ? COMPARE_NOT_OPEN : 0;
     }
     if (ret == 0) {
         img_progress_start(p->progress);
@@ -202,7 +261,8 @@ static int run(Compare *p)
         if (p->blk[i]) {
             ret = img_close(p->blk[i], p->src[i].filename, ret);
         }
-        free(p->buf[i]);
+        free(p->chunk[0].side[i].buf);
+        free(p->chunk[1].side[i].buf);
     }
     return ret;
 }

@@ -349,6 +349,28 @@ static void test_block_status_shows_holes(void **state)
     assert_int_equal(n, FILE_BYTES - 327680);
 }
 
+/* What was seen to be data is remembered, until it is none. */
+static void test_block_status_notices_zeroes_and_discard(void **state)
+{
+    Fixture *f = *state;
+    uint64_t n, map;
+
+    fill_file(f, BDRV_O_UNMAP);
+    assert_true(blk_block_status(f->blk, 0, FILE_BYTES, &n, &map) &
+                BDRV_BLOCK_DATA);
+    assert_int_equal(n, FILE_BYTES);
+    assert_int_equal(blk_pdiscard(f->blk, 262144, 65536), 0);
+    assert_true(blk_block_status(f->blk, 262144, 65536, &n, &map) &
+                BDRV_BLOCK_ZERO);
+    assert_true(blk_block_status(f->blk, 0, FILE_BYTES, &n, &map) &
+                BDRV_BLOCK_DATA);
+    assert_int_equal(n, 262144);
+    assert_int_equal(blk_pwrite_zeroes(f->blk, 65536, 65536,
+                                       BDRV_REQ_MAY_UNMAP), 0);
+    assert_true(blk_block_status(f->blk, 65536, 65536, &n, &map) &
+                BDRV_BLOCK_ZERO);
+}
+
 static void test_truncate(void **state)
 {
     Fixture *f = *state;
@@ -648,6 +670,7 @@ static const struct CMUnitTest tests[] = {
     FILE_TEST(test_discard_punches_a_hole),
     FILE_TEST(test_zeroes_past_the_end_extend_the_file),
     FILE_TEST(test_block_status_shows_holes),
+    FILE_TEST(test_block_status_notices_zeroes_and_discard),
     FILE_TEST(test_truncate),
     FILE_TEST(test_preallocation),
     FILE_TEST(test_create_refuses_before_it_touches_the_file),
