@@ -34,6 +34,7 @@
 #define MAX_TRANSFER ((uint64_t)1 << 30)
 #define PREALLOC_STEP (1024 * 1024)
 #define EXTENT_SIZE_HINT (1024 * 1024)
+#define SECTOR 512
 
 typedef struct FileState {
     int fd;
@@ -659,10 +660,30 @@ static int take_create_options(BdrvOptions *options, FileCreate *ret,
         return set_error(errp, -EINVAL, "extent_size_hint %" G_GUINT64_FORMAT
                          " is larger than 4 GiB", hint);
     }
+    if (ret->size > BDRV_MAX_LENGTH) {
+        return set_error(errp, -EFBIG, "a file cannot have %" G_GUINT64_FORMAT
+                         " bytes", ret->size);
+    }
     ret->extent_size_hint = hint;
-    return ret->size > BDRV_MAX_LENGTH
-           ? set_error(errp, -EFBIG, "a file cannot have %" G_GUINT64_FORMAT
-                       " bytes", ret->size) : 0;
+    return 0;
+}
+
+/*
+ * Give a sparse file its first block: who opens it with O_DIRECT finds out by
+ * reading there what alignment the file system wants, which some answer only
+ * for blocks that exist. It is no error if that fails.
+ */
+static void coroutine_fn allocate_first_block(int fd, uint64_t size)
+{
+    uint64_t bytes = size < MAX_ALIGN ? MIN(size, SECTOR) : MAX_ALIGN;
+    uint8_t *buf = blk_try_memalign(MAX_ALIGN);
+    struct iovec iov = { buf, bytes };
+
+    if (buf) {
+        memset(buf, 0, bytes);
+        (void)aio_co_pwritev(fd, &iov, 1, 0, 0);
+    }
+    free(buf);
 }
 
 /* Empty the file behind @fd and make it what @o says. */
@@ -686,6 +707,7 @@ static int coroutine_fn fill_new_file(int fd, const FileCreate *o)
     case BDRV_PREALLOC_FULL:
         return write_full(fd, 0, o->size);
     default:
+        allocate_first_block(fd, o->size);
         return 0;
     }
 }

@@ -20,6 +20,7 @@ typedef struct CreatePlan {
     uint64_t used;              /* clusters, all from the start */
     bool made_data_file;        /* to be removed if the rest fails */
     bool made_file;
+    BdrvOptions *hints;         /* for the file system, or NULL */
 } CreatePlan;
 
 /* ---- options ---- */
@@ -372,7 +373,7 @@ static int coroutine_fn create_file(const char *filename, CreatePlan *p,
     BdrvChild *file;
     int ret, ret2;
 
-    ret = bdrv_co_create_file(filename, bdrv_options_new(), errp);
+    ret = bdrv_co_create_file(filename, g_steal_pointer(&p->hints), errp);
     p->made_file = ret == 0;
     ret = ret < 0 ? ret : bdrv_co_open_file(filename, bdrv_options_new(),
                                             BDRV_O_RDWR, &file, errp);
@@ -469,10 +470,26 @@ static void coroutine_fn remove_files(const char *filename,
     }
 }
 
+/* What is for the file alone. */
+static BdrvOptions *take_hints(BdrvOptions *options)
+{
+    static const char *const names[] = { "nocow", "extent_size_hint" };
+    BdrvOptions *hints = bdrv_options_new();
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *value = bdrv_options_take(options, names[i]);
+
+        if (value) {
+            bdrv_options_set(hints, names[i], value);
+        }
+    }
+    return hints;
+}
+
 int coroutine_fn qcow2_co_create(const char *filename, BdrvOptions *options,
                                  GError **errp)
 {
-    CreatePlan p = { 0 };
+    CreatePlan p = { .hints = take_hints(options) };
     int ret;
 
     ret = qcow2_take_create_options(options, &p.o, errp);
@@ -486,5 +503,6 @@ int coroutine_fn qcow2_co_create(const char *filename, BdrvOptions *options,
         remove_files(filename, &p);
     }
     qcow2_create_cleanup(&p.o);
+    bdrv_options_free(p.hints);
     return ret;
 }

@@ -335,10 +335,14 @@ static void test_block_status_shows_holes(void **state)
     assert_int_equal(blk_pwrite(f->blk, 262144, 65536, buf), 0);
     assert_int_equal(blk_flush(f->blk), 0);
 
+    /* A new file has its first block. */
     ret = blk_block_status(f->blk, 100, FILE_BYTES - 100, &n, &map);
+    assert_true(ret & BDRV_BLOCK_DATA);
+    assert_int_equal(n, 4096 - 100);
+    ret = blk_block_status(f->blk, 4100, FILE_BYTES - 4100, &n, &map);
     assert_true(ret & BDRV_BLOCK_ZERO);
     assert_false(ret & BDRV_BLOCK_DATA);
-    assert_int_equal(n, 262144 - 100);
+    assert_int_equal(n, 262144 - 4100);
     ret = blk_block_status(f->blk, 262144, FILE_BYTES - 262144, &n, &map);
     assert_true(ret & BDRV_BLOCK_DATA);
     assert_true(ret & BDRV_BLOCK_OFFSET_VALID);
