@@ -11,11 +11,13 @@ typedef struct Bench {
     uint64_t depth;
     uint64_t bytes;         /* of a request */
     uint64_t step;
+    uint64_t first;         /* offset of the first one */
     uint64_t offset;        /* of the next one */
     uint64_t size;          /* of the disk */
     uint64_t flush;         /* after so many requests; 0: never */
     uint64_t pattern;
     bool no_drain;
+    bool native;            /* AIO */
     bool write;
     uint64_t started;
     uint64_t ended;
@@ -64,11 +66,9 @@ static void start(Bench *b)
     } else {
         blk_aio_preadv(b->blk, b->offset, &b->qiov, 0, on_request, b);
     }
-    b->offset += b->step;
-    if (b->size <= b->bytes) {
-        b->offset = 0;
-    } else {
-        b->offset %= b->size - b->bytes;
+    b->offset = b->size ? (b->offset + b->step) % b->size : 0;
+    if (b->bytes > b->size - b->offset) {
+        b->offset = 0; /* none crosses the end */
     }
 }
 
@@ -99,13 +99,13 @@ static int run(Bench *b)
     int64_t size = blk_getlength(b->blk), begin;
     int ret;
 
-    if (size < 0 || b->offset + b->bytes > (uint64_t)size) {
-        return img_error("%s: a request of %" PRIu64 " bytes at offset %"
-                         PRIu64 " does not fit", b->src.filename, b->bytes,
-                         b->offset);
+    if (size < 0) {
+        return img_error("%s: cannot find its size: %s", b->src.filename,
+                         g_strerror(-size));
     }
     b->size = size;
-    b->buf = blk_try_memalign(b->bytes);
+    b->first = b->offset;
+    b->buf = blk_try_memalign(MAX(b->bytes, 1));
     if (!b->buf) {
         return img_error("no memory for requests of %" PRIu64 " bytes",
                          b->bytes);
@@ -121,7 +121,11 @@ static int run(Bench *b)
     }
     begin = g_get_monotonic_time();
     ret = loop(b);
-    if (ret < 0) {
+    if (ret < 0 && (b->bytes > b->size || b->first > b->size - b->bytes)) {
+        img_error("%s: a request of %" PRIu64 " bytes at offset %" PRIu64
+                  " does not fit on the disk of %" PRIu64 " bytes",
+                  b->src.filename, b->bytes, b->first, b->size);
+    } else if (ret < 0) {
         img_error("%s: a request failed: %s", b->src.filename,
                   g_strerror(-ret));
     } else {
@@ -157,6 +161,20 @@ static int take_number(Bench *b, int c)
     }
 }
 
+/* What was native AIO is io_uring. */
+static int use_aio(Bench *b, const char *name)
+{
+    b->native = !strcmp(name, "native");
+
+    if (!strcmp(name, "threads")) {
+        return img_use_backend(AIO_BACKEND_THREADS);
+    }
+    if (b->native || !strcmp(name, "io_uring")) {
+        return img_use_backend(AIO_BACKEND_IO_URING);
+    }
+    return img_error("-i '%s': say native, threads or io_uring", name);
+}
+
 /* Which words go together. */
 static int check(Bench *b)
 {
@@ -166,8 +184,12 @@ static int check(Bench *b)
     if (b->flush && b->flush < b->depth) {
         return img_error("bench: the flush interval is below the depth");
     }
-    if (!b->bytes || b->bytes > INT32_MAX || b->step > INT32_MAX) {
-        return img_error("bench: -s and -S are from 1 to 2147483647");
+    if (b->bytes > INT32_MAX || b->step > INT32_MAX) {
+        return img_error("bench: -s and -S are at most 2147483647");
+    }
+    if (b->native && !(b->src.flags & BDRV_O_NOCACHE)) {
+        return img_error("bench: native AIO is for files without cache; say "
+                         "-t none or -t directsync, too");
     }
     b->step = b->step ? b->step : b->bytes;
     b->src.flags |= b->write ? BDRV_O_RDWR : 0;
@@ -192,14 +214,8 @@ int img_bench(int argc, char **argv)
         switch (c) {
         case '?': return 1;
         case 'f': b.src.format = optarg; break;
-        case 'n': break; /* what native AIO was: there is one way */
-        case 'i':
-            if (strcmp(optarg, "native") && strcmp(optarg, "threads") &&
-                strcmp(optarg, "io_uring")) {
-                bad = img_error("-i '%s': say native, threads or io_uring",
-                                optarg);
-            }
-            break;
+        case 'n': bad |= use_aio(&b, "native"); break;
+        case 'i': bad |= use_aio(&b, optarg); break;
         case 'q': break;
         case 'w': b.write = true; break;
         case 'U': b.src.flags |= BDRV_O_FORCE_SHARE; break;

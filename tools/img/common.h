@@ -24,6 +24,8 @@
 #include "block/info.h"
 
 extern AioContext *img_ctx;
+/* Go on with another context, while nothing is open. 0, or 1 after a message. */
+int img_use_backend(AioBackend backend);
 
 /* "firn-img: ", the text, newline; returns 1, the usual exit status. */
 int img_error(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
@@ -125,6 +127,9 @@ bool img_wants_help(const char *text);
  */
 int img_parse_create_options(const char *format, GPtrArray *texts,
                              bool amend, BdrvOptions **ret);
+/* Make an image; @o (consumed) has a size, which raw rounds up to sectors. 0, or
+ * 1 after a message. */
+int img_create_image(const char *format, const char *filename, BdrvOptions *o);
 /* " cluster_size=65536 ..." as "Formatting" shows it, defaults included. */
 char *img_describe_create(const char *format, const BdrvOptions *o);
 

@@ -139,8 +139,6 @@ static int create_target(ConvertCmd *p, uint64_t size)
 {
     g_autofree char *text = g_strdup_printf("%" PRIu64, size);
     BdrvOptions *o = NULL;
-    GError *err = NULL;
-    int ret;
 
     if (img_parse_create_options(p->target.format, p->texts, false, &o)) {
         return 1;
@@ -153,8 +151,7 @@ static int create_target(ConvertCmd *p, uint64_t size)
         bdrv_options_set(o, "backing_fmt", p->backing_format);
     }
     keep_key(p, o);
-    ret = blk_create(img_ctx, p->target.format, p->target.filename, o, &err);
-    return ret < 0 ? img_fail(&err, ret) : 0;
+    return img_create_image(p->target.format, p->target.filename, o);
 }
 
 /* ---- bitmaps ---- */

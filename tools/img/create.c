@@ -2,6 +2,8 @@
 /* firn-img create */
 #include "tools/img/common.h"
 
+#include <sys/stat.h>
+
 typedef struct Create {
     const char *format;
     const char *backing;
@@ -35,18 +37,45 @@ static int parse(int argc, char **argv, Create *p)
     return img_check_format(p->format);
 }
 
-/* -b and -F are options in other words; both at once contradict. */
-static int add_word(BdrvOptions *o, const char *key, const char *value,
-                    char letter)
+/* -b and -F are options in other words, which count more. */
+static void add_word(BdrvOptions *o, const char *key, const char *value)
 {
-    if (!value) {
-        return 0;
+    if (value) {
+        bdrv_options_set(o, key, value);
     }
-    if (bdrv_options_get(o, key)) {
-        return img_error("-%c and -o %s exclude each other", letter, key);
+}
+
+/* A file that is its own backing file would be emptied before it is read. */
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return !strcmp(a, b) || (stat(a, &x) == 0 && stat(b, &y) == 0 &&
+                             x.st_dev == y.st_dev && x.st_ino == y.st_ino);
+}
+
+static int check_backing(const Create *p, const char *filename,
+                         const BdrvOptions *o, const char *path)
+{
+    const char *format = bdrv_options_get(o, "backing_fmt");
+
+    if (!*bdrv_options_get(o, "backing_file")) {
+        return img_error("%s: the name of the backing file is empty",
+                         filename);
     }
-    bdrv_options_set(o, key, value);
-    return 0;
+    if (!strcmp(p->format, "raw")) {
+        return img_error("%s: format raw has no backing files", filename);
+    }
+    if (!format) {
+        return img_error("%s: the format of backing file '%s' is missing; "
+                         "say -F qcow2 or -F raw", filename,
+                         bdrv_options_get(o, "backing_file"));
+    }
+    if (is_same_file(filename, path)) {
+        return img_error("%s: an image cannot be its own backing file",
+                         filename);
+    }
+    return img_check_format(format);
 }
 
 /* The backing file must open; its size is that of the image without one. */
@@ -59,20 +88,17 @@ static int use_backing(const Create *p, const char *filename, BdrvOptions *o)
     BlockBackend *blk;
     int64_t size;
 
-    if (!backing || !*backing) {
+    if (!backing) {
         return 0;
     }
-    if (!strcmp(p->format, "raw")) {
-        return img_error("%s: format raw has no backing files", filename);
+    path = bdrv_combine_filename(filename, backing);
+    if (check_backing(p, filename, o, path)) {
+        return 1;
     }
-    if (!src.format) {
-        return img_error("%s: the format of backing file '%s' is missing; "
-                         "say -F qcow2 or -F raw", filename, backing);
-    }
-    if (p->unchecked && !need_size) {
+    if (p->unchecked) {
         return 0;
     }
-    src.filename = path = bdrv_combine_filename(filename, backing);
+    src.filename = path;
     blk = img_open(&src);
     if (!blk) {
         return 1;
@@ -109,8 +135,6 @@ static int set_size(const char *filename, const char *size, BdrvOptions *o)
 static int create(const Create *p, const char *filename, BdrvOptions *o)
 {
     g_autofree char *text = NULL;
-    GError *err = NULL;
-    int ret;
 
     if (!bdrv_options_get(o, "size")) {
         bdrv_options_free(o);
@@ -121,12 +145,8 @@ static int create(const Create *p, const char *filename, BdrvOptions *o)
         printf("Formatting '%s', fmt=%s%s\n", filename, p->format, text);
         fflush(stdout);
     }
-    /* Hints for file systems, which we leave to their defaults. */
-    g_free(bdrv_options_take(o, "nocow"));
-    g_free(bdrv_options_take(o, "extent_size_hint"));
     img_when_stopped("'%s' was not created", filename);
-    ret = blk_create(img_ctx, p->format, filename, o, &err);
-    return ret < 0 ? img_fail(&err, ret) : 0;
+    return img_create_image(p->format, filename, o);
 }
 
 static int run(const Create *p, const char *filename, const char *size)
@@ -136,9 +156,9 @@ static int run(const Create *p, const char *filename, const char *size)
     if (img_parse_create_options(p->format, p->texts, false, &o)) {
         return 1;
     }
-    if (add_word(o, "backing_file", p->backing, 'b') ||
-        add_word(o, "backing_fmt", p->backing_format, 'F') ||
-        set_size(filename, size, o) || use_backing(p, filename, o)) {
+    add_word(o, "backing_file", p->backing);
+    add_word(o, "backing_fmt", p->backing_format);
+    if (set_size(filename, size, o) || use_backing(p, filename, o)) {
         bdrv_options_free(o);
         return 1;
     }

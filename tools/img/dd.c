@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* firn-img dd: blocks of a disk as a new image. */
+/*
+ * firn-img dd: blocks of a disk as a new image. count= is the block at which
+ * copying ends, as qemu-img 7.2 has it, whatever skip= is.
+ */
 #include "tools/img/common.h"
 
 #define CHUNK ((uint64_t)2 * 1024 * 1024)
@@ -58,27 +61,18 @@ static int copy(BlockBackend *in, uint64_t from, BlockBackend *out,
     return ret;
 }
 
-static int create(const Dd *p, uint64_t size)
-{
-    g_autofree char *text = g_strdup_printf("%" PRIu64, size);
-    BdrvOptions *o = bdrv_options_new();
-    GError *err = NULL;
-    int ret;
-
-    bdrv_options_set(o, "size", text);
-    ret = blk_create(img_ctx, p->format, p->out, o, &err);
-    return ret < 0 ? img_fail(&err, ret) : 0;
-}
-
 static int write_out(const Dd *p, BlockBackend *in, uint64_t from,
                      uint64_t bytes)
 {
     ImgSource target = { .filename = p->out, .format = p->format,
                          .flags = BDRV_O_RDWR };
+    g_autofree char *size = g_strdup_printf("%" PRIu64, bytes);
+    BdrvOptions *o = bdrv_options_new();
     BlockBackend *out;
     int ret;
 
-    if (create(p, bytes)) {
+    bdrv_options_set(o, "size", size);
+    if (img_create_image(p->format, p->out, o)) {
         return 1;
     }
     out = img_open(&target);
@@ -97,22 +91,29 @@ static int write_out(const Dd *p, BlockBackend *in, uint64_t from,
 static int run(const Dd *p, BlockBackend *in)
 {
     int64_t size = blk_getlength(in);
-    uint64_t from, bytes;
+    uint64_t from, end;
 
     if (size < 0) {
         return img_error("%s: cannot find its size: %s", p->in.filename,
                          g_strerror(-size));
     }
-    if (p->skip > (uint64_t)size / p->bs) {
-        img_warn("%s: skip= leads behind its end", p->in.filename);
+    end = size;
+    if (p->count <= end / p->bs) {
+        end = p->count * p->bs;
+    }
+    if (p->skip > end / p->bs) {
+        img_warn("%s: skip= leads behind the end%s, nothing is copied",
+                 p->in.filename, end < (uint64_t)size ? " that count= sets"
+                                                      : "");
         return write_out(p, in, 0, 0);
     }
     from = p->skip * p->bs;
-    bytes = size - from;
-    if (p->count <= bytes / p->bs) {
-        bytes = p->count * p->bs;
+    if (from && end < (uint64_t)size) {
+        img_warn("%s: count= is counted from the start of the disk, not from "
+                 "where skip= leads: %" PRIu64 " bytes are copied",
+                 p->in.filename, end - from);
     }
-    return write_out(p, in, from, bytes);
+    return write_out(p, in, from, end - from);
 }
 
 int img_dd(int argc, char **argv)

@@ -54,21 +54,38 @@ static int unknown_command(const char *name)
     return img_error("there is no command '%s'%s", name, hint);
 }
 
+int img_use_backend(AioBackend backend)
+{
+    AioContext *old = img_ctx, *ctx;
+    GError *err = NULL;
+
+    ctx = aio_context_new(backend, &err);
+    if (!ctx) {
+        return img_fail(&err, -EIO);
+    }
+    img_ctx = ctx;
+    aio_set_current(ctx);
+    stop_on_signals(ctx);
+    if (stop_signal()) {
+        aio_stop(ctx);
+    }
+    if (old) {
+        aio_context_unref(old);
+    }
+    return 0;
+}
+
 static int run_command(int argc, char **argv)
 {
-    GError *err = NULL;
     int status;
 
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
         if (strcmp(argv[0], commands[i].name)) {
             continue;
         }
-        img_ctx = aio_context_new(AIO_BACKEND_AUTO, &err);
-        if (!img_ctx) {
-            return img_fail(&err, -EIO);
+        if (img_use_backend(AIO_BACKEND_AUTO)) {
+            return 1;
         }
-        aio_set_current(img_ctx);
-        stop_on_signals(img_ctx);
         optind = 0; /* forget the options before the command */
         status = commands[i].run(argc, argv);
         img_tell_stopped(argv[0], status == 0);

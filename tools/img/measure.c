@@ -44,6 +44,8 @@ static int measure(const Measure *p, BlockBackend *blk)
     }
     if (p->size) {
         bdrv_options_set(o, "size", p->size);
+    } else {
+        g_free(bdrv_options_take(o, "size")); /* the image's counts */
     }
     ret = bdrv_measure(img_ctx, p->target, o, blk, &m, &err);
     if (ret < 0) {

@@ -197,24 +197,66 @@ static int check_value(const OptDesc *d, const char *value)
     }
 }
 
+/* The end of a word of a list; ",," is a comma. */
+static const char *word_end(const char *p)
+{
+    for (; *p && (*p != ',' || p[1] == ','); p++) {
+        p += *p == ',';
+    }
+    return p;
+}
+
+/* NAME and noNAME are short for NAME=on and NAME=off. */
+static void set_word(BdrvOptions *o, char *word, unsigned uses)
+{
+    char *value = strchr(word, '=');
+    const OptDesc *off = g_str_has_prefix(word, "no") ? find(word + 2, uses)
+                                                      : NULL;
+
+    if (value) {
+        *value++ = '\0';
+        bdrv_options_set(o, word, value);
+    } else if (off && off->type == OPT_BOOL && !find(word, uses)) {
+        bdrv_options_set(o, word + 2, "off");
+    } else {
+        bdrv_options_set(o, word, "on");
+    }
+}
+
+/* Set what @text says; a later word counts. */
+static int parse_list(BdrvOptions *o, const char *text, unsigned uses)
+{
+    const char *p = text;
+
+    do {
+        const char *end = word_end(p);
+        g_autofree char *word = g_strndup(p, end - p);
+        g_auto(GStrv) parts = g_strsplit(word, ",,", -1);
+        g_autofree char *plain = g_strjoinv(",", parts);
+
+        if (!*plain || *plain == '=') {
+            return img_error("-o '%s': a word is empty", text);
+        }
+        set_word(o, plain, uses);
+        p = *end ? end + 1 : NULL;
+    } while (p);
+    return 0;
+}
+
 int img_parse_create_options(const char *format, GPtrArray *texts,
                              bool amend, BdrvOptions **ret)
 {
     g_autoptr(BdrvOptions) o = bdrv_options_new();
     unsigned uses = amend ? AMEND : format_use(format) | FILES;
     GError *err = NULL;
-    int r = 0;
+    int r;
 
-    /* The last word counts. */
-    for (guint i = texts ? texts->len : 0; i > 0 && r == 0; i--) {
-        BdrvOptions *one;
-
-        r = bdrv_options_parse(&one, g_ptr_array_index(texts, i - 1), &err);
-        if (r == 0) {
-            bdrv_options_merge(o, one);
+    for (guint i = 0; texts && i < texts->len; i++) {
+        if (parse_list(o, g_ptr_array_index(texts, i), uses)) {
+            return 1;
         }
     }
-    r = r < 0 ? r : check_names(o, uses, &err);
+    r = check_names(o, uses, &err);
     if (r < 0) {
         prefix_error(&err, r, "-o: ");
         return img_fail(&err, r);
@@ -228,6 +270,26 @@ int img_parse_create_options(const char *format, GPtrArray *texts,
     }
     *ret = g_steal_pointer(&o);
     return 0;
+}
+
+/* ---- creating ---- */
+
+int img_create_image(const char *format, const char *filename, BdrvOptions *o)
+{
+    GError *err = NULL;
+    int ret;
+
+    if (!strcmp(format, "raw")) {
+        uint64_t bytes = 0;
+        g_autofree char *text = NULL;
+
+        /* Other programs count in sectors. */
+        (void)parse_size(bdrv_options_get(o, "size"), &bytes);
+        text = g_strdup_printf("%" PRIu64, ROUND_UP(bytes, 512));
+        bdrv_options_set(o, "size", text);
+    }
+    ret = blk_create(img_ctx, format, filename, o, &err);
+    return ret < 0 ? img_fail(&err, ret) : 0;
 }
 
 /* ---- Formatting ---- */

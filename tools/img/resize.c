@@ -33,7 +33,7 @@ static int resize(const Resize *p, BlockBackend *blk, const char *text)
 {
     int64_t now = blk_getlength(blk);
     GError *err = NULL;
-    uint64_t size;
+    uint64_t size = 0;
     int ret;
 
     if (now < 0) {
@@ -43,7 +43,7 @@ static int resize(const Resize *p, BlockBackend *blk, const char *text)
     if (new_size(text, now, &size)) {
         return 1;
     }
-    if (size < (uint64_t)now && p->prealloc != BDRV_PREALLOC_OFF) {
+    if (size <= (uint64_t)now && p->prealloc != BDRV_PREALLOC_OFF) {
         return img_error("--preallocation is for growing images only");
     }
     if (size < (uint64_t)now && !p->shrink) {
