@@ -117,6 +117,12 @@ class InstallTest(unittest.TestCase):
         for name in ['firn-img', 'firn-io', 'firn-vmm', 'firn-vmstate']:
             self.find(name + '.1')
 
+    def test_completions_are_installed(self):
+        for name in ['firn-img', 'firn-io', 'firn-vmm', 'firn-vmstate']:
+            path = os.path.join('bash-completion', 'completions', name)
+            with open(self.find(path), encoding='utf-8') as script:
+                self.assertIn(name, script.read())
+
 
 if __name__ == '__main__':
     unittest.main(verbosity=2)
