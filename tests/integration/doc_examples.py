@@ -151,12 +151,16 @@ class Runner:
             where, '\n'.join(example.expected), output)
 
 
-def complaints(path, fence='```'):
-    """Run all examples of the document PATH; what is wrong, as sentences."""
+def complaints(path, fence='```', prepare='true'):
+    """Run all examples of the document PATH; what is wrong, as sentences.
+
+    PREPARE is a command line that is run before.
+    """
     with open(path, encoding='utf-8') as file:
         text = file.read()
     runner = Runner()
     try:
+        runner.run(prepare)
         said = [runner.complaint(example, os.path.basename(path))
                 for example in examples(text, fence)]
     finally:
@@ -164,7 +168,7 @@ def complaints(path, fence='```'):
     return [one for one in said if one]
 
 
-def update(path, fence='```'):
+def update(path, fence='```', prepare='true'):
     """Put what the examples of PATH print today where other output is shown.
 
     For authors; a line "?" below a command asks for its output.
@@ -173,6 +177,7 @@ def update(path, fence='```'):
         text = file.read()
     lines = text.split('\n')
     runner = Runner()
+    runner.run(prepare)
     news = []
     for example in examples(text, fence):
         status, output = runner.run(example.command)

@@ -6,8 +6,8 @@ The linter finds nothing in them; every option that a program takes, as its
 --help has it, is explained and used in an example, and no other is; the
 examples run and print what they show (doc_examples.py).
 
-`test_man_pages.py --update [DOCUMENT...]` puts today's output into the
-documents, and below a line "?" too. Environment: FIRN_IMG and so on, as of all
+`test_man_pages.py --update` puts today's output into the pages and the README,
+and below a line "?" too. Environment: FIRN_IMG and so on, as of all
 tests here, and FIRN_MAN, where the pages are built.
 """
 
@@ -28,6 +28,10 @@ sys.path.insert(0, os.path.join(SOURCE, 'man'))
 make_page = __import__('make-page')
 
 NAMES = ['firn-img', 'firn-io', 'firn-vmm', 'firn-vmstate']
+# The document, how its examples are fenced, and what is there before them.
+README = (os.path.join(SOURCE, 'README.md'), '```console',
+          'firn-img create -q template.raw 4G && '
+          "firn-io -f raw -c 'write -q -P 7 1M 300M' template.raw")
 
 
 def source(name):
@@ -178,21 +182,24 @@ class OptionsTest(unittest.TestCase):
 
 class ExamplesTest(unittest.TestCase):
 
-    def run_examples(self, name):
-        said = doc_examples.complaints(source(name))
+    def run_examples(self, path, *more):
+        said = doc_examples.complaints(path, *more)
         self.assertFalse(said, '\n'.join(said))
 
+    def test_examples_of_the_readme(self):
+        self.run_examples(*README)
+
     def test_examples_of_firn_img(self):
-        self.run_examples('firn-img')
+        self.run_examples(source('firn-img'))
 
     def test_examples_of_firn_io(self):
-        self.run_examples('firn-io')
+        self.run_examples(source('firn-io'))
 
     def test_examples_of_firn_vmm(self):
-        self.run_examples('firn-vmm')
+        self.run_examples(source('firn-vmm'))
 
     def test_examples_of_firn_vmstate(self):
-        self.run_examples('firn-vmstate')
+        self.run_examples(source('firn-vmstate'))
 
     def test_other_output_is_noticed(self):
         with tempfile.NamedTemporaryFile('w', suffix='.scd') as document:
@@ -207,7 +214,7 @@ class ExamplesTest(unittest.TestCase):
 
 if __name__ == '__main__':
     if sys.argv[1:2] == ['--update']:
-        for document in sys.argv[2:] or map(source, NAMES):
-            doc_examples.update(document)
+        for document in [*zip(map(source, NAMES)), README]:
+            doc_examples.update(*document)
     else:
         unittest.main(verbosity=2)
