@@ -29,6 +29,7 @@ UNIT = MODULES + ('tests/crash/', 'tests/explore/')
 INTEGRATION = ('tests/integration/', 'examples/')
 HOSTILE = ('tests/fuzz/',)
 TOOLS = ('tests/integration/test_io_conformance.py',
+         'tests/integration/test_io_session.py',
          'tests/integration/test_scenarios.py')
 EVERYTHING = UNIT + INTEGRATION + HOSTILE
 
