@@ -160,7 +160,10 @@ static bool same_origin(Rebase *r, const Origin *a, const Origin *b)
 static int coroutine_fn read_backing(const RebaseTask *t, BdrvChild *child,
                                      uint8_t *buf)
 {
-    memset(buf, 0, t->bytes);
+    uint64_t total = child ? child->bs->total_bytes : 0;
+    uint64_t n = total > t->offset ? MIN(total - t->offset, t->bytes) : 0;
+
+    memset(buf + n, 0, t->bytes - n);
     return child ? bdrv_co_pread(child, t->offset, t->bytes, buf, 0) : 0;
 }
 
@@ -214,6 +217,9 @@ static int coroutine_fn copy_differences(const RebaseTask *t)
     uint64_t start = 0, n;
     int ret = 0;
 
+    if (!memcmp(t->old, t->new, t->bytes)) {
+        return 0;
+    }
     for (uint64_t at = 0; at < t->bytes && ret == 0; at += n) {
         Kind kind = look_at_unit(t, at, &n);
 

@@ -4,6 +4,7 @@
  * lines of qemu-img. This file finds the subcommand; each has its own file.
  */
 #include "tools/img/common.h"
+#include "tools/memory.h"
 #include "tools/stop.h"
 #include "util/nearest.h"
 
@@ -105,6 +106,7 @@ int main(int argc, char **argv)
     };
     int c, status;
 
+    tool_keep_memory();
     setlocale(LC_ALL, "");
     setlocale(LC_NUMERIC, "C");
     signal(SIGPIPE, SIG_IGN);

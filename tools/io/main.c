@@ -15,6 +15,7 @@
 
 #include "block/secret.h"
 #include "tools/one-line.h"
+#include "tools/memory.h"
 #include "tools/stop.h"
 #include "util/nearest.h"
 
@@ -273,6 +274,7 @@ int main(int argc, char **argv)
     Args a = { .open.flags = BDRV_O_RDWR | BDRV_O_UNMAP };
     bool ok;
 
+    tool_keep_memory();
     setlocale(LC_ALL, "");
     setlocale(LC_NUMERIC, "C"); /* scripts read our numbers */
     io.program = g_path_get_basename(argv[0]);
