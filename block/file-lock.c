@@ -97,7 +97,8 @@ int file_lock(int fd, bool writer, bool probe, const char *filename,
     case -EAGAIN:
     case -EACCES:
         return set_error(errp, -EAGAIN, "cannot lock '%s' for %s: another "
-                         "process uses it; stop it%s", filename,
+                         "process uses it, or this one uses it twice; stop it"
+                         "%s", filename,
                          writer ? "writing" : "reading",
                          writer ? "" : " or open with force-share");
     case -EINVAL:

@@ -356,6 +356,27 @@ class Live(Signals):
             _, err = p.communicate(timeout=20)
             self.assertEqual((p.returncode, err), (0, b''), words)
 
+    def test_image_is_closed_though_nobody_reads(self):
+        work = self.fresh(['maps'])
+        p = subprocess.Popen(
+            f'"{TOOLS["io"]}" -c "write 3M 64k" -c length maps | true; '
+            'exit ${PIPESTATUS[0]}', shell=True, cwd=work,
+            executable='/bin/bash', stderr=subprocess.PIPE)
+        p.communicate(timeout=20)
+        self.assertIn(p.returncode, (0, 1))
+        r = qemu('qemu-img', 'info', os.path.join(work, 'maps'))
+        self.assertNotIn(b'in-use', r.stdout)
+
+    def test_sigraise_is_a_crash(self):
+        for number in (signal.SIGTERM, signal.SIGPIPE, signal.SIGKILL):
+            work = self.fresh(['maps'])
+            p = self.start(work, 'io', ['-c', 'write 3M 64k', '-c',
+                                        f'sigraise {int(number)}', 'maps'])
+            out, _ = self.ends_by(p, number)
+            self.assertIn(b'wrote', out)
+            r = qemu('qemu-img', 'info', os.path.join(work, 'maps'))
+            self.assertIn(b'in-use', r.stdout)
+
 
 def add_sweeps():
     for name in CASES:

@@ -2,7 +2,9 @@
 /* Messages, options, sizes and the opening of images. */
 #include "tools/img/common.h"
 
+#include <poll.h>
 #include <stdarg.h>
+#include <unistd.h>
 
 #include "block/secret.h"
 #include "tools/one-line.h"
@@ -44,6 +46,25 @@ void img_warn(const char *fmt, ...)
     va_start(ap, fmt);
     message("warning: ", fmt, ap);
     va_end(ap);
+}
+
+/* A reader that has seen enough (| head) is no failure. */
+static bool reader_is_gone(void)
+{
+    struct pollfd p = { .fd = STDOUT_FILENO, .events = POLLOUT };
+
+    return poll(&p, 1, 0) == 1 && (p.revents & POLLERR);
+}
+
+int img_end_output(int status)
+{
+    errno = EIO; /* of a write that failed earlier nobody knows why */
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == 0 &&
+        !reader_is_gone()) {
+        return img_error("cannot write standard output: %s",
+                         g_strerror(errno));
+    }
+    return status;
 }
 
 void img_when_stopped(const char *fmt, ...)
@@ -125,7 +146,7 @@ int img_getopt(int argc, char **argv, const char *letters,
         switch (c) {
         case 'h':
             img_print_help(argv[0], letters, options);
-            exit(0);
+            exit(img_end_output(0));
         case '?':
         case ':':
             mistake = nearest_option_mistake(c, argv, letters, options);

@@ -33,6 +33,10 @@ int img_error(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 int img_fail(GError **err, int ret);
 void img_warn(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 
+/* Write what standard output still holds; returns @status, or 1 after a
+ * message when that or an earlier part could not be written. */
+int img_end_output(int status);
+
 /*
  * What SIGINT and SIGTERM leave behind from here on, for the message: "%s is
  * incomplete". Loops look at aio_check_stop() and end with its -ECANCELED like

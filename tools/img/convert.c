@@ -356,6 +356,11 @@ static int check(ConvertCmd *p, bool target_is_zero)
     if (p->bitmaps && p->o.nb_sources > 1) {
         return img_error("convert: --bitmaps is for one source");
     }
+    if (!p->no_create && !g_strcmp0(p->target.format, "raw") &&
+        (p->o.compressed || p->bitmaps)) {
+        return img_error("convert: format raw cannot hold %s; say -O qcow2",
+                         p->bitmaps ? "bitmaps" : "compressed data");
+    }
     if (target_is_zero && !p->no_create) {
         return img_error("convert: --target-is-zero needs -n");
     }

@@ -104,7 +104,7 @@ int main(int argc, char **argv)
         { "trace", required_argument, NULL, 'T' },
         { 0 },
     };
-    int c, status;
+    int c;
 
     tool_keep_memory();
     setlocale(LC_ALL, "");
@@ -116,17 +116,12 @@ int main(int argc, char **argv)
         }
         if (c == 'V') {
             printf("firn-img %s\n", FIRN_VERSION);
-            return 0;
+            return img_end_output(0);
         }
         /* -T: there is nothing to trace, but scripts may ask. */
     }
     if (optind >= argc) {
         return img_error("no command; 'firn-img --help' lists them");
     }
-    status = run_command(argc - optind, argv + optind);
-    /* A reader that has seen enough (| head) is no failure. */
-    if (fflush(stdout) != 0 && errno != EPIPE && status == 0) {
-        return img_error("standard output: %s", g_strerror(errno));
-    }
-    return status;
+    return img_end_output(run_command(argc - optind, argv + optind));
 }

@@ -5,6 +5,8 @@
  */
 #include "tools/img/common.h"
 
+#include <sys/stat.h>
+
 typedef struct Rebase {
     ImgSource src;
     const char *backing;    /* NULL or "": none */
@@ -77,6 +79,17 @@ static int change(const Rebase *p)
     return ret < 0 ? img_fail(&err, ret) : 0;
 }
 
+/* No disk can be read through a backing file that is itself. */
+static bool names_itself(const Rebase *p)
+{
+    g_autofree char *path = bdrv_combine_filename(p->src.filename,
+                                                  p->backing);
+    struct stat image, backing;
+
+    return stat(p->src.filename, &image) == 0 && stat(path, &backing) == 0 &&
+           image.st_dev == backing.st_dev && image.st_ino == backing.st_ino;
+}
+
 static int rebase(Rebase *p)
 {
     const char *format = bdrv_get_format_name(blk_bs(p->blk));
@@ -93,6 +106,10 @@ static int rebase(Rebase *p)
     }
     if (new_name(p) && img_check_format(p->format)) {
         return 1;
+    }
+    if (new_name(p) && names_itself(p)) {
+        return img_error("%s: its backing file would be itself; no disk can "
+                         "be read so", p->src.filename);
     }
     if (!p->quiet && !p->unsafe) {
         warn_of_snapshots(p);

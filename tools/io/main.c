@@ -9,6 +9,7 @@
 #include <getopt.h>
 #include <libgen.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -277,6 +278,7 @@ int main(int argc, char **argv)
     tool_keep_memory();
     setlocale(LC_ALL, "");
     setlocale(LC_NUMERIC, "C"); /* scripts read our numbers */
+    signal(SIGPIPE, SIG_IGN); /* the image is closed nevertheless */
     io.program = g_path_get_basename(argv[0]);
     a.commands = g_ptr_array_new();
     parse_args(&a, argc, argv);

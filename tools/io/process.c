@@ -54,6 +54,7 @@ static int cmd_sigraise(int argc, char **argv)
         return -EINVAL;
     }
     fflush(NULL); /* what was reported so far is not lost */
+    signal(sig, SIG_DFL); /* as from outside, with nothing closed before */
     raise(sig);
     return 0;
 }
