@@ -12,7 +12,8 @@
  *
  *   breakpoint set --> request passes event: suspended --> resume(tag): runs
  *
- * Options: config (file), image (child), align, and the rules, which
+ * Options: config (file), image (child), align, max-transfer, opt-write-zero,
+ * max-write-zero, opt-discard, max-discard, and the rules, which
  * blkdebug-rules.c reads. Filename: blkdebug:CONFIG:IMAGE, CONFIG may be empty.
  */
 #include <string.h>
@@ -69,21 +70,56 @@ static int read_rules(BlkdebugState *s, BdrvOptions *options, GError **errp)
     return ret;
 }
 
-static int take_align(BlockDriverState *bs, BdrvOptions *options,
+static int take_align(BdrvOptions *options, const char *key, uint32_t *ret,
                       GError **errp)
 {
     uint64_t align;
-    int ret = bdrv_options_take_size(options, "align", 1, &align, errp);
+    int err = bdrv_options_take_size(options, key, *ret, &align, errp);
 
-    if (ret == 0 && (align == 0 || align > MAX_ALIGN ||
-                     (align & (align - 1)) != 0)) {
-        return set_error(errp, -EINVAL, "option align: not a power of two up "
-                         "to %d", MAX_ALIGN);
+    if (err == 0 && align != *ret &&
+        (align == 0 || align > MAX_ALIGN || (align & (align - 1)) != 0)) {
+        return set_error(errp, -EINVAL, "option %s: not a power of two up to "
+                         "%d", key, MAX_ALIGN);
     }
-    if (ret == 0) {
-        bs->request_alignment = align;
+    if (err == 0) {
+        *ret = align;
     }
-    return ret;
+    return err;
+}
+
+static int take_max(BdrvOptions *options, const char *key, uint64_t align,
+                    uint64_t *ret, GError **errp)
+{
+    int err = bdrv_options_take_size(options, key, 0, ret, errp);
+
+    if (err == 0 && (!IS_ALIGNED(*ret, align) || *ret > INT32_MAX)) {
+        return set_error(errp, -EINVAL, "option %s: not a multiple of %"
+                         G_GUINT64_FORMAT " below 2 GiB", key, align);
+    }
+    return err;
+}
+
+/* What a device could say of itself. */
+static int take_limits(BlockDriverState *bs, BdrvOptions *options,
+                       GError **errp)
+{
+    int ret = take_align(options, "align", &bs->request_alignment, errp);
+
+    ret = ret < 0 ? ret : take_align(options, "opt-write-zero",
+                                     &bs->pwrite_zeroes_alignment, errp);
+    ret = ret < 0 ? ret : take_align(options, "opt-discard",
+                                     &bs->pdiscard_alignment, errp);
+    ret = ret < 0 ? ret : take_max(options, "max-transfer",
+                                   bs->request_alignment, &bs->max_transfer,
+                                   errp);
+    ret = ret < 0 ? ret : take_max(options, "max-write-zero",
+                                   MAX(bs->request_alignment,
+                                       bs->pwrite_zeroes_alignment),
+                                   &bs->max_pwrite_zeroes, errp);
+    return ret < 0 ? ret : take_max(options, "max-discard",
+                                    MAX(bs->request_alignment,
+                                        bs->pdiscard_alignment),
+                                    &bs->max_pdiscard, errp);
 }
 
 static int coroutine_fn open_image(BlockDriverState *bs, BdrvOptions *options,
@@ -112,7 +148,7 @@ static int coroutine_fn blkdebug_co_open(BlockDriverState *bs,
         (GDestroyNotify)blkdebug_rule_free);
     ret = read_rules(s, options, errp);
     if (ret == 0) {
-        ret = take_align(bs, options, errp);
+        ret = take_limits(bs, options, errp);
     }
     if (ret == 0) {
         ret = open_image(bs, options, errp);
@@ -139,11 +175,6 @@ static int coroutine_fn blkdebug_co_close(BlockDriverState *bs)
     assert(!s->suspended);
     g_ptr_array_unref(s->rules);
     return 0;
-}
-
-static int64_t coroutine_fn blkdebug_co_getlength(BlockDriverState *bs)
-{
-    return bs->file->bs->total_bytes;
 }
 
 /* --- Events --- */
@@ -405,14 +436,6 @@ static int coroutine_fn blkdebug_co_flush_to_disk(BlockDriverState *bs)
     return check_rules(bs, 0, 0, BLKDEBUG_FLUSH);
 }
 
-static int coroutine_fn blkdebug_co_truncate(BlockDriverState *bs,
-                                             uint64_t size,
-                                             BdrvPrealloc prealloc,
-                                             GError **errp)
-{
-    return bdrv_co_truncate(bs->file, size, prealloc, errp);
-}
-
 static int coroutine_fn blkdebug_co_block_status(BlockDriverState *bs,
                                                  uint64_t offset,
                                                  uint64_t bytes,
@@ -425,12 +448,7 @@ static int coroutine_fn blkdebug_co_block_status(BlockDriverState *bs,
     if (ret < 0) {
         return ret;
     }
-    ret = bdrv_co_block_status(bs->file->bs, offset, bytes, ret_bytes,
-                               ret_map);
-    if (ret >= 0) {
-        *ret_map = offset;
-        ret |= BDRV_BLOCK_OFFSET_VALID;
-    }
+    ret = bdrv_filter_co_block_status(bs, offset, bytes, ret_bytes, ret_map);
     if (ret >= 0 && *ret_bytes < align) {
         /* Mixed inside one block. */
         *ret_bytes = align;
@@ -447,14 +465,14 @@ BlockDriver bdrv_blkdebug = {
     .parse_filename = blkdebug_parse_filename,
     .co_open = blkdebug_co_open,
     .co_close = blkdebug_co_close,
-    .co_getlength = blkdebug_co_getlength,
+    .co_getlength = bdrv_filter_co_getlength,
     .co_preadv = blkdebug_co_preadv,
     .co_pwritev = blkdebug_co_pwritev,
     .co_pwritev_compressed = blkdebug_co_pwritev_compressed,
     .co_pwrite_zeroes = blkdebug_co_pwrite_zeroes,
     .co_pdiscard = blkdebug_co_pdiscard,
     .co_flush_to_disk = blkdebug_co_flush_to_disk,
-    .co_truncate = blkdebug_co_truncate,
+    .co_truncate = bdrv_filter_co_truncate,
     .co_block_status = blkdebug_co_block_status,
     .debug_event = blkdebug_debug_event,
     .debug_breakpoint = blkdebug_debug_breakpoint,

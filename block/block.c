@@ -33,6 +33,9 @@ static BlockDriver *const builtin_drivers[] = {
     &bdrv_null_co,
     &bdrv_blkdebug,
     &bdrv_blkverify,
+    &bdrv_copy_on_read,
+    &bdrv_null_aio,
+    &bdrv_preallocate,
 };
 
 static GPtrArray *registered_drivers;
@@ -110,7 +113,10 @@ static BlockDriver *find_named_driver(const char *name, GError **errp)
 {
     BlockDriver *drv = bdrv_find_format(name);
 
-    if (!drv) {
+    if (!drv && strcmp(name, "throttle") == 0) {
+        set_error(errp, -ENOTSUP, "driver 'throttle' is not supported: rates "
+                  "are limited by who asks (commit -r)");
+    } else if (!drv) {
         unknown_driver(name, errp);
     }
     return drv;
@@ -274,6 +280,14 @@ static int take_generic_options(BdrvOptions *options, unsigned *flags,
     bool read_only, ignored;
     int ret;
 
+    /* Of no effect: a node is read-only when it is opened so, and nodes are
+     * not referred to by name. */
+    g_free(bdrv_options_take(options, "node-name"));
+    ret = bdrv_options_take_bool(options, "auto-read-only", false, &read_only,
+                                 errp);
+    if (ret < 0) {
+        return ret;
+    }
     /* "off" does not make writable what was not opened for writing: a name
      * inside an image must not be able to do that. */
     ret = bdrv_options_take_bool(options, "read-only", false, &read_only,

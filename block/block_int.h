@@ -88,6 +88,8 @@ struct BlockDriverState {
     uint32_t pwrite_zeroes_alignment; /* of zeroes; 0: request_alignment */
     uint32_t pdiscard_alignment;      /* of discards; 0: request_alignment */
     uint64_t max_transfer;            /* bytes of one request; 0: any */
+    uint64_t max_pwrite_zeroes;       /* the same, of zeroes */
+    uint64_t max_pdiscard;            /* and of discards */
     unsigned supported_write_flags;   /* BDRV_REQ_FUA or 0 */
     unsigned supported_zero_flags;    /* of FUA, MAY_UNMAP, NO_FALLBACK */
     bool growable;                    /* a write past the end extends it */
@@ -263,7 +265,8 @@ struct BlockDriver {
 };
 
 extern BlockDriver bdrv_file, bdrv_raw, bdrv_null_co, bdrv_blkdebug,
-                   bdrv_blkverify,
+                   bdrv_blkverify, bdrv_copy_on_read, bdrv_null_aio,
+                   bdrv_preallocate,
                    bdrv_qcow2;
 
 /*
@@ -441,6 +444,37 @@ void coroutine_fn bdrv_co_write_begin(BdrvTrackedRequest *req,
                                       BlockDriverState *bs, uint64_t offset,
                                       uint64_t bytes);
 void bdrv_co_write_end(BdrvTrackedRequest *req, int ret);
+
+/*
+ * filter.c: what filters without an opinion do. Open takes the options
+ * "file.*", to which @forced (consumed; NULL: none) are added.
+ */
+int coroutine_fn bdrv_filter_co_open(BlockDriverState *bs,
+                                     BdrvOptions *options,
+                                     BdrvOptions *forced, GError **errp);
+int64_t coroutine_fn bdrv_filter_co_getlength(BlockDriverState *bs);
+int coroutine_fn bdrv_filter_co_preadv(BlockDriverState *bs, uint64_t offset,
+                                       uint64_t bytes, QEMUIOVector *qiov,
+                                       unsigned flags);
+int coroutine_fn bdrv_filter_co_pwritev(BlockDriverState *bs, uint64_t offset,
+                                        uint64_t bytes, QEMUIOVector *qiov,
+                                        unsigned flags);
+int coroutine_fn bdrv_filter_co_pwritev_compressed(BlockDriverState *bs,
+                                                   uint64_t offset,
+                                                   uint64_t bytes,
+                                                   QEMUIOVector *qiov);
+int coroutine_fn bdrv_filter_co_pwrite_zeroes(BlockDriverState *bs,
+                                              uint64_t offset, uint64_t bytes,
+                                              unsigned flags);
+int coroutine_fn bdrv_filter_co_pdiscard(BlockDriverState *bs,
+                                         uint64_t offset, uint64_t bytes);
+int coroutine_fn bdrv_filter_co_truncate(BlockDriverState *bs, uint64_t size,
+                                         BdrvPrealloc prealloc,
+                                         GError **errp);
+int coroutine_fn bdrv_filter_co_block_status(BlockDriverState *bs,
+                                             uint64_t offset, uint64_t bytes,
+                                             uint64_t *ret_bytes,
+                                             uint64_t *ret_map);
 
 /* copy-on-read.c, for io.c: make the node hold this range itself. 0 or
  * -errno. */

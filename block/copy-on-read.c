@@ -5,6 +5,8 @@
  *
  * Whole clusters are copied, as a serialising request: a guest's write to the
  * same cluster comes before, and is then what the layer holds, or after.
+ *
+ * The driver copy-on-read is a filter that opens its child with the option.
  */
 #include <stdlib.h>
 
@@ -90,3 +92,28 @@ int coroutine_fn bdrv_co_copy_on_read(BlockDriverState *bs, uint64_t offset,
     free(buf);
     return MIN(ret, 0);
 }
+
+static int coroutine_fn cor_co_open(BlockDriverState *bs,
+                                    BdrvOptions *options, unsigned flags,
+                                    GError **errp)
+{
+    BdrvOptions *forced = bdrv_options_new();
+
+    bdrv_options_set(forced, "copy-on-read", "on");
+    return bdrv_filter_co_open(bs, options, forced, errp);
+}
+
+BlockDriver bdrv_copy_on_read = {
+    .format_name = "copy-on-read",
+    .protocol_name = "copy-on-read",
+    .is_filter = true,
+    .co_open = cor_co_open,
+    .co_getlength = bdrv_filter_co_getlength,
+    .co_preadv = bdrv_filter_co_preadv,
+    .co_pwritev = bdrv_filter_co_pwritev,
+    .co_pwritev_compressed = bdrv_filter_co_pwritev_compressed,
+    .co_pwrite_zeroes = bdrv_filter_co_pwrite_zeroes,
+    .co_pdiscard = bdrv_filter_co_pdiscard,
+    .co_truncate = bdrv_filter_co_truncate,
+    .co_block_status = bdrv_filter_co_block_status,
+};

@@ -12,9 +12,9 @@
  * not write and would report success next time, so the node fails every flush
  * from then on.
  *
- * Options: filename, locking=on|off|auto, aio=io_uring|threads (has to be what
- * the context runs on). Create: size, preallocation=off|falloc|full,
- * nocow=on|off, extent_size_hint=BYTES.
+ * Options: filename, locking=on|off|auto, aio=threads|native|io_uring (checked,
+ * without effect: requests run on what the context has). Create: size,
+ * preallocation=off|falloc|full, nocow=on|off, extent_size_hint=BYTES.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -165,20 +165,26 @@ static int lock_fd(int fd, const char *filename, unsigned flags,
     return ret;
 }
 
-static int check_aio_option(BlockDriverState *bs, BdrvOptions *options,
+/* Requests run on what the context has, whatever is asked for. */
+static int check_aio_option(BdrvOptions *options, unsigned flags,
                             GError **errp)
 {
+    static const char *const known[] = { "threads", "native", "io_uring",
+                                         NULL };
     g_autofree char *text = bdrv_options_take(options, "aio");
-    const char *have =
-        aio_context_backend(bs->ctx) == AIO_BACKEND_IO_URING ? "io_uring" :
-                                                               "threads";
 
-    if (!text || strcmp(text, have) == 0) {
+    if (!text) {
         return 0;
     }
-    return set_error(errp, -EINVAL, "option aio: '%s' is not what this "
-                     "context runs on, which is '%s' (environment variable "
-                     "FIRN_AIO)", text, have);
+    if (!g_strv_contains(known, text)) {
+        return set_error(errp, -EINVAL, "option aio: '%s' is none of threads, "
+                         "native and io_uring", text);
+    }
+    if (strcmp(text, "native") == 0 && !(flags & BDRV_O_NOCACHE)) {
+        return set_error(errp, -EINVAL, "option aio: native needs "
+                         "cache.direct=on");
+    }
+    return 0;
 }
 
 /*
@@ -237,7 +243,7 @@ static int coroutine_fn file_co_open(BlockDriverState *bs,
     int ret = take_locking(options, &locking, errp);
 
     if (ret == 0) {
-        ret = check_aio_option(bs, options, errp);
+        ret = check_aio_option(options, flags, errp);
     }
     if (ret < 0) {
         return ret;

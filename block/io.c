@@ -461,18 +461,22 @@ static int coroutine_fn write_zero_data(BlockDriverState *bs, uint64_t offset,
 static int coroutine_fn driver_zero(BlockDriverState *bs, uint64_t offset,
                                     uint64_t bytes, unsigned flags)
 {
-    int ret;
+    uint64_t max = bs->max_pwrite_zeroes ? bs->max_pwrite_zeroes : UINT64_MAX;
+    int ret = 0;
 
     if (!bs->drv->co_pwrite_zeroes) {
         return -ENOTSUP;
     }
-    if (bytes == 0) {
-        return 0;
+    while (bytes > 0 && ret == 0) {
+        uint64_t n = MIN(bytes, max);
+
+        bdrv_co_debug_event(bs, BLKDBG_PWRITEV_ZERO);
+        ret = bs->drv->co_pwrite_zeroes(bs, offset, n,
+                                        flags & bs->supported_zero_flags);
+        assert(ret <= 0);
+        offset += n;
+        bytes -= n;
     }
-    bdrv_co_debug_event(bs, BLKDBG_PWRITEV_ZERO);
-    ret = bs->drv->co_pwrite_zeroes(bs, offset, bytes,
-                                    flags & bs->supported_zero_flags);
-    assert(ret <= 0);
     return ret;
 }
 
@@ -534,6 +538,22 @@ int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, uint64_t offset,
 
 /* --- Discard --- */
 
+static int coroutine_fn driver_discard(BlockDriverState *bs, uint64_t offset,
+                                       uint64_t bytes)
+{
+    uint64_t max = bs->max_pdiscard ? bs->max_pdiscard : UINT64_MAX;
+    int ret = 0;
+
+    for (uint64_t done = 0; done < bytes && ret == 0; done += max) {
+        ret = bs->drv->co_pdiscard(bs, offset + done, MIN(bytes - done, max));
+        assert(ret <= 0);
+        if (max >= bytes - done) {
+            break;
+        }
+    }
+    return ret;
+}
+
 int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, uint64_t offset,
                                   uint64_t bytes)
 {
@@ -560,8 +580,7 @@ int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, uint64_t offset,
     }
     bdrv_co_tracked_begin(&req, bs, BDRV_TRACKED_DISCARD, start, end - start,
                           false);
-    ret = bs->drv->co_pdiscard(bs, start, end - start);
-    assert(ret <= 0);
+    ret = driver_discard(bs, start, end - start);
     bs->write_gen++;
     bdrv_bitmaps_track(bs, start, end - start);
     bdrv_co_tracked_end(&req);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * null-co: a disk without storage, to measure everything above it. Writes are
- * lost; reads leave the buffer alone, or zero it with "read-zeroes". Options:
- * "size" (default 1 GiB) and "latency-ns" of each request.
+ * null-co and null-aio, which are one: a disk without storage, to measure
+ * everything above it. Writes are lost; reads leave the buffer alone, or zero
+ * it with "read-zeroes". Options: "size" (default 1 GiB) and "latency-ns" of
+ * each request.
  */
 #include <string.h>
 
 #include "block/block_int.h"
 
-#define NULL_PREFIX "null-co://"
 
 typedef struct NullState {
     uint64_t size;
@@ -19,9 +19,9 @@ typedef struct NullState {
 static int null_parse_filename(const char *filename, BdrvOptions *options,
                                GError **errp)
 {
-    if (strcmp(filename, NULL_PREFIX) != 0) {
-        return set_error(errp, -EINVAL, "'%s': nothing may follow '%s'",
-                         filename, NULL_PREFIX);
+    if (!g_str_has_suffix(filename, "://")) {
+        return set_error(errp, -EINVAL, "'%s': nothing may follow '://'",
+                         filename);
     }
     return 0;
 }
@@ -105,20 +105,23 @@ static int coroutine_fn null_co_block_status(BlockDriverState *bs,
 
     *ret_bytes = bytes;
     *ret_map = offset;
-    return BDRV_BLOCK_ALLOCATED |
-           (s->read_zeroes ? BDRV_BLOCK_ZERO : BDRV_BLOCK_DATA);
+    return s->read_zeroes ? BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_ZERO : 0;
 }
 
-BlockDriver bdrv_null_co = {
-    .format_name = "null-co",
-    .protocol_name = "null-co",
-    .instance_size = sizeof(NullState),
-    .parse_filename = null_parse_filename,
-    .co_open = null_co_open,
-    .co_preadv = null_co_preadv,
-    .co_pwritev = null_co_pwritev,
-    .co_pwrite_zeroes = null_co_pwrite_zeroes,
-    .co_pdiscard = null_co_pdiscard,
-    .co_flush_to_disk = null_co_flush,
-    .co_block_status = null_co_block_status,
-};
+#define NULL_DRIVER(name)                           \
+    {                                               \
+        .format_name = name,                        \
+        .protocol_name = name,                      \
+        .instance_size = sizeof(NullState),         \
+        .parse_filename = null_parse_filename,      \
+        .co_open = null_co_open,                    \
+        .co_preadv = null_co_preadv,                \
+        .co_pwritev = null_co_pwritev,              \
+        .co_pwrite_zeroes = null_co_pwrite_zeroes,  \
+        .co_pdiscard = null_co_pdiscard,            \
+        .co_flush_to_disk = null_co_flush,          \
+        .co_block_status = null_co_block_status,    \
+    }
+
+BlockDriver bdrv_null_co = NULL_DRIVER("null-co");
+BlockDriver bdrv_null_aio = NULL_DRIVER("null-aio");

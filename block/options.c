@@ -348,6 +348,10 @@ static int flatten(BdrvOptions *o, const char *prefix, JsonNode *node,
     case JSON_NODE_VALUE:
         return flatten_value(o, prefix, node, errp);
     default:
+        if (strcmp(prefix, "backing") == 0 ||
+            g_str_has_suffix(prefix, ".backing")) {
+            return add_unique(o, prefix, "null", errp);
+        }
         return set_error(errp, -EINVAL, "json option %s: null has no "
                          "meaning", prefix);
     }

@@ -58,8 +58,12 @@ int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs,
         if (ret & BDRV_BLOCK_ALLOCATED) {
             break;
         }
+        while (bs->drv->is_filter && bs->file) {
+            bs = bs->file->bs;
+        }
         if (!bs->backing) {
-            ret |= BDRV_BLOCK_ZERO;
+            /* Other drivers know what is below, and may not care. */
+            ret |= bs->drv->co_change_backing_file ? BDRV_BLOCK_ZERO : 0;
             break;
         }
         bs = bs->backing->bs;
