@@ -177,6 +177,47 @@ static int coroutine_fn blkdebug_co_close(BlockDriverState *bs)
     return 0;
 }
 
+/* --- Reopening: state and rules go on as they are --- */
+
+typedef struct BlkdebugKept {
+    uint64_t state;
+    GPtrArray *rules;
+} BlkdebugKept;
+
+static int blkdebug_reopen_keep(BlockDriverState *bs, bool writer, void **ret,
+                                GError **errp)
+{
+    BlkdebugState *s = bs->opaque;
+    BlkdebugKept *kept = g_new(BlkdebugKept, 1);
+
+    *kept = (BlkdebugKept) { s->state, g_ptr_array_ref(s->rules) };
+    *ret = kept;
+    return 0;
+}
+
+static void blkdebug_reopen_drop(void *opaque)
+{
+    BlkdebugKept *kept = opaque;
+
+    g_ptr_array_unref(kept->rules);
+    g_free(kept);
+}
+
+static void blkdebug_reopen_unkeep(BlockDriverState *bs, void *kept)
+{
+    blkdebug_reopen_drop(kept);
+}
+
+static void blkdebug_reopen_give(BlockDriverState *bs, void *opaque)
+{
+    BlkdebugState *s = bs->opaque;
+    BlkdebugKept *kept = opaque;
+
+    s->state = kept->state;
+    g_ptr_array_unref(s->rules);
+    s->rules = g_ptr_array_ref(kept->rules);
+}
+
 /* --- Events --- */
 
 static BdrvDebugNotify *notify;
@@ -465,6 +506,10 @@ BlockDriver bdrv_blkdebug = {
     .parse_filename = blkdebug_parse_filename,
     .co_open = blkdebug_co_open,
     .co_close = blkdebug_co_close,
+    .reopen_keep = blkdebug_reopen_keep,
+    .reopen_unkeep = blkdebug_reopen_unkeep,
+    .reopen_give = blkdebug_reopen_give,
+    .reopen_drop = blkdebug_reopen_drop,
     .co_getlength = bdrv_filter_co_getlength,
     .co_preadv = blkdebug_co_preadv,
     .co_pwritev = blkdebug_co_pwritev,

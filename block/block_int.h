@@ -202,6 +202,19 @@ struct BlockDriver {
      * take. */
     uint64_t (*allocated_bytes)(const BlockDriverState *bs);
 
+    /*
+     * What must outlive the node when it is closed to be opened anew, see
+     * reopen.c. keep: all that a node which may (not) write needs to hold is
+     * held from now on, close included, by *@ret; 0 (*@ret NULL: nothing), or
+     * -errno, nothing changed. unkeep: the node holds it again itself, as
+     * before. give: @bs, opened in its place, makes use of it. drop: free it.
+     */
+    int (*reopen_keep)(BlockDriverState *bs, bool writer, void **ret,
+                       GError **errp);
+    void (*reopen_unkeep)(BlockDriverState *bs, void *kept);
+    void (*reopen_give)(BlockDriverState *bs, void *kept);
+    void (*reopen_drop)(void *kept);
+
     /* Maintenance: as the blk_co_ functions, with the tree held exclusively.
      * co_amend and co_measure take the options they know. */
     int coroutine_fn (*co_amend)(BlockDriverState *bs, BdrvOptions *opts,

@@ -113,6 +113,44 @@ int file_lock(int fd, bool writer, bool probe, const char *filename,
     }
 }
 
+/* What a writer has and a reader has not. */
+static void unlock_writer(int fd)
+{
+    for (int n = 0; n < PERM_BITS; n++) {
+        struct flock fl = byte_lock(F_UNLCK, PERM_BYTE + n);
+
+        if (1u << n & (PERM_WRITE | PERM_RESIZE)) {
+            (void)fcntl(fd, F_OFD_SETLK, &fl);
+        }
+    }
+}
+
+int file_lock_keep(int fd, bool was_writer, bool writer, const char *filename,
+                   GError **errp)
+{
+    int ret = writer && !was_writer ? file_lock(fd, true, true, filename, errp)
+                                    : 0;
+    int kept = -1;
+
+    if (ret == 0) {
+        kept = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        ret = kept < 0 ? set_error(errp, -errno, "cannot keep '%s' locked: "
+                                   "%s", filename, g_strerror(errno)) : kept;
+    }
+    if (ret < 0 && !was_writer) {
+        unlock_writer(fd);
+    }
+    return ret;
+}
+
+void file_lock_unkeep(int fd, bool was_writer, int kept)
+{
+    if (!was_writer) {
+        unlock_writer(fd);
+    }
+    close(kept); /* the locks are those of the open file, which stays */
+}
+
 void file_unlock(int fd)
 {
     struct flock fl = { .l_type = F_UNLCK, .l_whence = SEEK_SET };

@@ -38,6 +38,8 @@
 
 typedef struct FileState {
     int fd;
+    bool locked;
+    bool kept;            /* the locks outlive this descriptor */
     bool direct;          /* O_DIRECT */
     bool is_device;
     bool flush_failed;    /* for good, see above */
@@ -266,6 +268,7 @@ static int coroutine_fn file_co_open(BlockDriverState *bs,
         close(s->fd);
         return ret;
     }
+    s->locked = locking != LOCKING_OFF && !(flags & BDRV_O_FORCE_SHARE);
     set_limits(bs, s);
     file_grow_init(&s->grow, s->direct && !s->is_device);
     g_free(bs->filename);
@@ -278,11 +281,52 @@ static int coroutine_fn file_co_close(BlockDriverState *bs)
     FileState *s = bs->opaque;
     int ret = file_grow_trim(&s->grow, s->fd, bs->total_bytes);
 
-    file_unlock(s->fd);
+    if (!s->kept) {
+        file_unlock(s->fd);
+    }
     if (close(s->fd) < 0 && ret == 0) {
         ret = -errno;
     }
     return ret;
+}
+
+static int file_reopen_keep(BlockDriverState *bs, bool writer, void **ret,
+                            GError **errp)
+{
+    FileState *s = bs->opaque;
+    g_autoptr(GError) error = NULL;
+    int kept;
+
+    *ret = NULL;
+    if (!s->locked) {
+        return 0;
+    }
+    kept = file_lock_keep(s->fd, !bs->read_only, writer, bs->filename,
+                          &error);
+    if (kept == -ENOTSUP) {
+        return 0; /* there were none */
+    }
+    if (kept < 0) {
+        g_propagate_error(errp, g_steal_pointer(&error));
+        return kept;
+    }
+    s->kept = true;
+    *ret = GINT_TO_POINTER(kept);
+    return 0;
+}
+
+static void file_reopen_unkeep(BlockDriverState *bs, void *kept)
+{
+    FileState *s = bs->opaque;
+
+    s->kept = false;
+    file_lock_unkeep(s->fd, !bs->read_only, GPOINTER_TO_INT(kept));
+}
+
+static void file_reopen_drop(void *kept)
+{
+    file_unlock(GPOINTER_TO_INT(kept));
+    close(GPOINTER_TO_INT(kept));
 }
 
 static int64_t coroutine_fn file_co_getlength(BlockDriverState *bs)
@@ -815,6 +859,9 @@ BlockDriver bdrv_file = {
     .parse_filename = file_parse_filename,
     .co_open = file_co_open,
     .co_close = file_co_close,
+    .reopen_keep = file_reopen_keep,
+    .reopen_unkeep = file_reopen_unkeep,
+    .reopen_drop = file_reopen_drop,
     .co_create = file_co_create,
     .co_uncreate = file_co_uncreate,
     .allocated_bytes = file_allocated_bytes,

@@ -22,6 +22,16 @@
 int file_lock(int fd, bool writer, bool probe, const char *filename,
               GError **errp);
 /*
+ * Hold on to the locks of @fd when it is closed without file_unlock(), which
+ * are made those of a @writer, or what they were and those, if @fd has locks of
+ * a reader. Returns a descriptor that has them, or as file_lock(), nothing
+ * changed.
+ */
+int file_lock_keep(int fd, bool was_writer, bool writer, const char *filename,
+                   GError **errp);
+/* Take that back: @fd is locked as it was, @kept is closed. */
+void file_lock_unkeep(int fd, bool was_writer, int kept);
+/*
  * Give the locks up, before the descriptor is closed: io_uring may hold on to
  * the open file for a moment longer, and a child process that is about to exec
  * has a duplicate.

@@ -91,6 +91,23 @@ bool bdrv_options_has_prefix(const BdrvOptions *o, const char *prefix)
     return false;
 }
 
+bool bdrv_options_mentions(const BdrvOptions *o, const char *text)
+{
+    GHashTableIter iter;
+    void *key;
+
+    if (!o) {
+        return false;
+    }
+    g_hash_table_iter_init(&iter, o->values);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        if (strstr(key, text)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 char *bdrv_options_take(BdrvOptions *o, const char *key)
 {
     void *old_key, *value;

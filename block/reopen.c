@@ -3,12 +3,23 @@
  * Reopening: another mode, cache or options for a tree that is open.
  *
  * The tree is flushed and closed as ever, which writes back what it holds
- * (dirty bitmaps too) and gives up its locks, and is opened anew. Options that
- * cannot work must not cost the image, so that the new tree is opened for a
- * rehearsal first, read-only and without locks, while the old one is still
- * there; and if the real thing fails after that, because somebody else has
- * taken the image meanwhile, it is opened as before.
+ * (dirty bitmaps too), and is opened anew. What must not get lost meanwhile is
+ * kept by the drivers: locks, which are made those of the new mode before
+ * anything is closed, so that nobody else can come in between; and the rules
+ * and the state of blkdebug.
+ *
+ *   keep all --> rehearse --> close --> open --> give, drop
+ *      \------ fails ----/                \--> fails: open as before
+ *      unkeep: as before
+ *
+ * Changes that name files may lead to other ones; nothing is kept then.
+ *
+ * Options that cannot work must not cost the image: the new tree is opened for
+ * a rehearsal first, read-only and without locks, while the old one is still
+ * there.
  */
+#include <string.h>
+
 #include "block/block_int.h"
 
 unsigned blk_get_open_flags(const BlockBackend *blk)
@@ -35,39 +46,154 @@ static int coroutine_fn rehearse(const BlockBackend *blk,
     return ret;
 }
 
-int coroutine_fn blk_co_reopen(BlockBackend **blk, BdrvOptions *changes,
-                               unsigned flags, GError **errp)
+/* What a node has kept, and where in the tree it is. */
+typedef struct Kept {
+    char *path;
+    BlockDriver *drv;
+    BlockDriverState *bs; /* while it is open */
+    void *what;
+} Kept;
+
+static void kept_free(Kept *k)
+{
+    g_free(k->path);
+    g_free(k);
+}
+
+/* @bs, called @path, and what is below; it is to be a writer or not. */
+static int keep(GPtrArray *all, BlockDriverState *bs, const char *path,
+                bool writer, unsigned flags, GError **errp)
+{
+    void *what = NULL;
+    int ret = 0;
+
+    if (bs->drv->reopen_keep) {
+        ret = bs->drv->reopen_keep(bs, writer, &what, errp);
+    }
+    if (what) {
+        Kept *k = g_new(Kept, 1);
+
+        *k = (Kept) { g_strdup(path), bs->drv, bs, what };
+        g_ptr_array_add(all, k);
+    }
+    for (GList *l = bs->children; l && ret == 0; l = l->next) {
+        BdrvChild *child = l->data;
+        g_autofree char *name = g_strconcat(path, ".", child->name, NULL);
+        bool backing = child->role == BDRV_CHILD_BACKING;
+
+        ret = keep(all, child->bs, name,
+                   writer && (!backing || (flags & BDRV_O_BACKING_RDWR)),
+                   flags, errp);
+    }
+    return ret;
+}
+
+static void unkeep(GPtrArray *all)
+{
+    for (guint i = 0; i < all->len; i++) {
+        Kept *k = g_ptr_array_index(all, i);
+
+        k->drv->reopen_unkeep(k->bs, k->what);
+    }
+}
+
+/* The node of @bs's tree that is called @path, when @bs is called @own. */
+static BlockDriverState *find_node(BlockDriverState *bs, const char *own,
+                                   const char *path)
+{
+    if (strcmp(own, path) == 0) {
+        return bs;
+    }
+    for (GList *l = bs->children; l; l = l->next) {
+        BdrvChild *child = l->data;
+        g_autofree char *name = g_strconcat(own, ".", child->name, NULL);
+        BlockDriverState *found = find_node(child->bs, name, path);
+
+        if (found) {
+            return found;
+        }
+    }
+    return NULL;
+}
+
+/* To the nodes of @blk (NULL: none) where they are of use; then it is gone. */
+static void give_and_drop(GPtrArray *all, BlockBackend *blk, bool give)
+{
+    for (guint i = 0; i < all->len; i++) {
+        Kept *k = g_ptr_array_index(all, i);
+        BlockDriverState *bs = blk && give && k->drv->reopen_give
+                               ? find_node(blk->root->bs, "", k->path) : NULL;
+
+        if (bs && bs->drv == k->drv) {
+            k->drv->reopen_give(bs, k->what);
+        }
+        k->drv->reopen_drop(k->what);
+    }
+}
+
+/* Close *@blk and open it with @now (consumed). What is kept must not be found
+ * when others are looked for: @no_probe, then. */
+static int coroutine_fn exchange(BlockBackend **blk, BdrvOptions *now,
+                                 unsigned flags, unsigned no_probe,
+                                 GError **errp)
 {
     g_autoptr(BdrvOptions) old = bdrv_options_copy((*blk)->options);
     g_autofree char *filename = g_strdup((*blk)->filename);
     unsigned old_flags = (*blk)->open_flags;
-    BdrvOptions *now = changes ? changes : bdrv_options_new();
     BlockBackend *opened = NULL;
-    int ret;
+    int ret = blk_co_close(*blk);
 
-    bdrv_options_merge(now, bdrv_options_copy(old));
-    ret = blk_co_flush(*blk);
-    if (ret == 0) {
-        ret = rehearse(*blk, now, errp);
-    }
-    if (ret < 0) {
-        bdrv_options_free(now);
-        return ret;
-    }
-    ret = blk_co_close(*blk);
     *blk = NULL;
     if (ret < 0) {
         bdrv_options_free(now);
         return set_error(errp, ret, "cannot close '%s': %s", filename,
                          g_strerror(-ret));
     }
-    ret = blk_co_open(filename, now, flags, &opened, errp);
+    ret = blk_co_open(filename, now, flags | no_probe, &opened, errp);
     if (ret < 0) {
+        flags = old_flags;
         /* *@blk stays NULL when even that is not possible any more. */
-        (void)blk_co_open(filename, g_steal_pointer(&old), old_flags,
+        (void)blk_co_open(filename, g_steal_pointer(&old), flags | no_probe,
                           &opened, NULL);
     }
+    if (opened) {
+        opened->open_flags = flags;
+    }
     *blk = opened;
+    return ret;
+}
+
+int coroutine_fn blk_co_reopen(BlockBackend **blk, BdrvOptions *changes,
+                               unsigned flags, GError **errp)
+{
+    g_autoptr(GPtrArray) kept =
+        g_ptr_array_new_with_free_func((GDestroyNotify)kept_free);
+    BdrvOptions *now = changes ? changes : bdrv_options_new();
+    bool rules = bdrv_options_mentions(now, "inject-error.") ||
+                 bdrv_options_mentions(now, "set-state.");
+    bool same_files = !bdrv_options_mentions(now, "filename");
+    bool writer;
+    int ret;
+
+    bdrv_options_merge(now, bdrv_options_copy((*blk)->options));
+    writer = (flags & BDRV_O_RDWR) &&
+             g_strcmp0(bdrv_options_get(now, "read-only"), "on");
+    ret = blk_co_flush(*blk);
+    if (ret == 0) {
+        ret = !same_files ? 0 :
+              keep(kept, (*blk)->root->bs, "", writer, flags, errp);
+        ret = ret < 0 ? ret : rehearse(*blk, now, errp);
+        if (ret < 0) {
+            unkeep(kept);
+        }
+    }
+    if (ret < 0) {
+        bdrv_options_free(now);
+        return ret;
+    }
+    ret = exchange(blk, now, flags, same_files ? BDRV_O_NO_SHARE_PROBE : 0,
+                   errp);
+    give_and_drop(kept, *blk, !rules);
     return ret;
 }
 

@@ -138,7 +138,8 @@ int no_coroutine_fn blk_close(BlockBackend *blk);
 
 /*
  * Open what *@blk is anew, with @flags and with @changes (consumed; NULL:
- * none) to its options. The image is free for others for a moment.
+ * none) to its options. Locks are held all the time, and blkdebug goes on where
+ * it was, unless @changes name files.
  *
  * Returns 0, or what flush, close and open say. On failure *@blk is as it was,
  * or NULL, closed, when it could not be opened in the old way either.

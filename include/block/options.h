@@ -70,6 +70,9 @@ int bdrv_options_take_u64(BdrvOptions *o, const char *key, uint64_t dflt,
 int bdrv_options_take_bool(BdrvOptions *o, const char *key, bool dflt,
                            bool *ret, GError **errp);
 
+/* Returns whether a key has @text in it. @o may be NULL. */
+bool bdrv_options_mentions(const BdrvOptions *o, const char *text);
+
 /*
  * Remove all keys that start with @prefix; returns them, without it, as a new
  * set (empty when there are none).
