@@ -106,10 +106,10 @@ static int coroutine_fn extent_entry(void *opaque)
     ExtentArgs *a = opaque;
     BlockDriverState *bs = blk_bs(a->blk);
     BlkExtent e = { .bytes = a->bytes };
+    const BdrvChild *data;
+    int ret;
 
     for (;;) {
-        int ret;
-
         while (bs->drv->is_filter && bs->file) {
             bs = bs->file->bs;
         }
@@ -130,17 +130,13 @@ static int coroutine_fn extent_entry(void *opaque)
         e.bytes = MIN(e.bytes, bs->total_bytes - a->offset);
         e.depth++;
     }
-    e.filename = bs->filename;
-    if (bdrv_data_child(bs) == bs->file) {
-        int ret = bdrv_co_find_holes(bs, e.flags, e.map, &e.bytes);
-
-        if (ret < 0) {
-            return ret;
-        }
-        e.flags = ret;
-    } else {
-        e.filename = bdrv_data_child(bs)->bs->filename;
+    data = bdrv_data_child(bs);
+    e.filename = data == bs->file ? bs->filename : data->bs->filename;
+    ret = bdrv_co_find_holes(bs, e.flags, e.map, &e.bytes);
+    if (ret < 0) {
+        return ret;
     }
+    e.flags = ret;
     *a->ret = e;
     return 0;
 }

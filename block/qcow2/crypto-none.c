@@ -33,7 +33,7 @@ int coroutine_fn qcow2_crypto_write_any(Qcow2State *s, uint64_t guest_offset,
 int coroutine_fn qcow2_crypto_open(Qcow2State *s, BdrvOptions *options,
                                    unsigned flags, GError **errp)
 {
-    if (!s->hdr.crypt_method || (flags & BDRV_O_CHECK)) {
+    if (!s->hdr.crypt_method || (flags & (BDRV_O_CHECK | BDRV_O_NO_IO))) {
         return 0;
     }
     return set_error(errp, -ENOTSUP, "this build cannot open encrypted "

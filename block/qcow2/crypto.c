@@ -14,8 +14,8 @@
  * node says so (request_alignment), copy-on-write because a cluster is, and
  * vmstate through qcow2_crypto_write_any().
  *
- * A node that is opened to be checked needs no key; its guest data can then
- * not be read or written.
+ * A node that is opened to be checked, or described, needs no key; its guest
+ * data can then not be read or written.
  */
 #include "qcow2_int.h"
 
@@ -343,8 +343,8 @@ static int coroutine_fn open_header(Qcow2State *s, GBytes *passphrase,
 }
 
 /* The options' answer to how the image is encrypted. *@ret_id NULL: none. */
-static int take_options(const Qcow2State *s, BdrvOptions *o, char **ret_id,
-                        GError **errp)
+static int take_options(const Qcow2State *s, BdrvOptions *o, unsigned flags,
+                        char **ret_id, GError **errp)
 {
     g_autofree char *format = bdrv_options_take(o, "encrypt.format");
     g_autofree char *id = bdrv_options_take(o, "encrypt.key-secret");
@@ -353,7 +353,7 @@ static int take_options(const Qcow2State *s, BdrvOptions *o, char **ret_id,
         return set_error(errp, -EINVAL, "the image is not encrypted, but "
                          "encrypt.%s is given", id ? "key-secret" : "format");
     }
-    if (s->hdr.crypt_method == 1) {
+    if (s->hdr.crypt_method == 1 && !(flags & BDRV_O_NO_IO)) {
         return set_error(errp, -ENOTSUP, "AES encrypted images (the legacy "
                          "format) are not supported");
     }
@@ -371,13 +371,13 @@ int coroutine_fn qcow2_crypto_open(Qcow2State *s, BdrvOptions *options,
     g_autoptr(GBytes) passphrase = NULL;
     g_autofree char *id = NULL;
     Qcow2Crypto *c;
-    int ret = take_options(s, options, &id, errp);
+    int ret = take_options(s, options, flags, &id, errp);
 
     if (ret < 0 || !s->hdr.crypt_method) {
         return ret;
     }
-    if (!id) {
-        return flags & BDRV_O_CHECK ? 0
+    if (!id || s->hdr.crypt_method == 1) {
+        return flags & (BDRV_O_CHECK | BDRV_O_NO_IO) ? 0
                : set_error(errp, -EACCES, "the image is encrypted: option "
                            "encrypt.key-secret must name its passphrase");
     }

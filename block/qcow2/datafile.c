@@ -45,6 +45,10 @@ static int coroutine_fn open_named(Qcow2State *s, const char *name,
 {
     int ret = 0;
 
+    if (!name && !user_named_it(sub) && (flags & BDRV_O_NO_IO)) {
+        bdrv_options_free(sub);
+        return 0;
+    }
     if (!name && !user_named_it(sub)) {
         ret = may_use_header(s, flags, errp);
         name = s->ext.data_file_name;

@@ -31,7 +31,8 @@ static JsonArray *describe_bitmaps(const BlockDriverState *bs)
     return list;
 }
 
-static JsonObject *describe(const Qcow2State *s)
+/* @crypto: the part on encryption, consumed; NULL: not encrypted. */
+static JsonObject *describe(const Qcow2State *s, JsonObject *crypto)
 {
     const Qcow2Header *h = &s->hdr;
     const Qcow2Extensions *ext = &s->ext;
@@ -50,11 +51,13 @@ static JsonObject *describe(const Qcow2State *s)
         json_object_set_array_member(o, "bitmaps", describe_bitmaps(s->bs));
     }
     json_object_set_int_member(o, "refcount-bits", 1 << s->refcount_order);
+    if (qcow2_has_data_file(s) && ext->data_file_name) {
+        json_object_set_string_member(o, "data-file", ext->data_file_name);
+    }
+    if (crypto) {
+        json_object_set_object_member(o, "encrypt", crypto);
+    }
     if (qcow2_has_data_file(s)) {
-        if (ext->data_file_name) {
-            json_object_set_string_member(o, "data-file",
-                                          ext->data_file_name);
-        }
         json_object_set_boolean_member(o, "data-file-raw",
                                        h->autoclear_features &
                                        QCOW2_AUT_RAW);
@@ -74,9 +77,17 @@ int coroutine_fn qcow2_co_describe(BlockDriverState *bs,
                                    struct BlkImageInfo *info, GError **errp)
 {
     Qcow2State *s = bs->opaque;
+    JsonObject *crypto = NULL;
+    int ret = 0;
 
+    if (s->hdr.crypt_method) {
+        ret = qcow2_crypto_describe(s, &crypto, errp);
+    }
+    if (ret < 0) {
+        return ret;
+    }
     co_mutex_lock(&s->lock);
-    info->specific = describe(s);
+    info->specific = describe(s, crypto);
     info->encrypted = s->hdr.crypt_method != 0;
     info->corrupt = s->hdr.incompatible_features & QCOW2_INC_CORRUPT;
     info->backing_file = g_strdup(s->ext.backing_file);

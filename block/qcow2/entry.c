@@ -161,8 +161,9 @@ uint64_t qcow2_entry_run(const Qcow2State *s, const uint8_t *slice,
 {
     Qcow2Entry first = qcow2_entry_get(s, slice, index);
     Qcow2ClusterType type = qcow2_subcluster_type(s, first, sc);
-    bool placed = type == QCOW2_CLUSTER_NORMAL ||
-                  type == QCOW2_CLUSTER_ZERO_ALLOC;
+    /* Subclusters that hold nothing have a place as well. */
+    bool placed = type != QCOW2_CLUSTER_COMPRESSED &&
+                  qcow2_entry_has_host(s, first);
     uint64_t run = qcow2_subcluster_run(s, first, sc);
 
     if (type == QCOW2_CLUSTER_COMPRESSED || sc + run < s->nb_subclusters) {
@@ -173,6 +174,7 @@ uint64_t qcow2_entry_run(const Qcow2State *s, const uint8_t *slice,
         unsigned more;
 
         if (qcow2_subcluster_type(s, e, 0) != type ||
+            placed != qcow2_entry_has_host(s, e) ||
             (placed && !qcow2_entry_continues(s, first, e, n)) ||
             qcow2_entry_fault(s, e, guest_offset + (n << s->cluster_bits))) {
             break;

@@ -80,7 +80,7 @@ static int coroutine_fn qcow2_co_block_status(BlockDriverState *bs,
 {
     Qcow2State *s = bs->opaque;
     Qcow2Mapping m;
-    int ret;
+    int ret, valid;
 
     co_rwlock_rdlock(&s->map_lock);
     co_mutex_lock(&s->lock);
@@ -91,9 +91,14 @@ static int coroutine_fn qcow2_co_block_status(BlockDriverState *bs,
         return ret;
     }
     *ret_bytes = m.bytes;
+    if (ret_map) {
+        *ret_map = m.host_offset;
+    }
+    /* Bytes that only the key makes sense of are nobody's to look up. */
+    valid = s->hdr.crypt_method ? 0 : BDRV_BLOCK_OFFSET_VALID;
     switch (m.type) {
     case QCOW2_CLUSTER_UNALLOCATED:
-        return 0;
+        return qcow2_entry_has_host(s, m.entry) ? valid : 0;
     case QCOW2_CLUSTER_ZERO_PLAIN:
         return BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED;
     case QCOW2_CLUSTER_COMPRESSED:
@@ -102,12 +107,7 @@ static int coroutine_fn qcow2_co_block_status(BlockDriverState *bs,
     case QCOW2_CLUSTER_NORMAL:
         break;
     }
-    if (ret_map) {
-        *ret_map = m.host_offset;
-    }
-    /* Encrypted, nothing in the file is what the disk has there. */
-    return BDRV_BLOCK_ALLOCATED |
-           (s->hdr.crypt_method ? 0 : BDRV_BLOCK_OFFSET_VALID) |
+    return BDRV_BLOCK_ALLOCATED | valid |
            (m.type == QCOW2_CLUSTER_NORMAL ? BDRV_BLOCK_DATA
                                            : BDRV_BLOCK_ZERO);
 }

@@ -194,6 +194,14 @@ int coroutine_fn qcow2_crypto_write_any(Qcow2State *s, uint64_t guest_offset,
 int qcow2_crypto_can_do(const char *cipher, const char *mode,
                         size_t key_bytes, GError **errp);
 
+/* ---- crypto-info.c ---- */
+
+typedef struct _JsonObject JsonObject;
+
+/* What the header tells without a key, to be shown; *@ret is new. */
+int coroutine_fn qcow2_crypto_describe(Qcow2State *s, JsonObject **ret,
+                                       GError **errp);
+
 /* ---- crypto-create.c ---- */
 
 /* Take the encrypt.* options; *@ret NULL: not to be encrypted. */

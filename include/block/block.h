@@ -53,6 +53,9 @@ enum {
     BDRV_O_COPY_ON_READ   = 1u << 12, /* keep what backing files were read for */
     BDRV_O_DETECT_ZEROES  = 1u << 13, /* written zeroes are no data */
     BDRV_O_DETECT_UNMAP   = 1u << 14, /* nor need they space; with the former */
+    BDRV_O_NO_IO          = 1u << 15, /* guest data is neither read nor written:
+                                         needs no key, and no data file that
+                                         the image names */
 };
 
 /* What a longer node gets behind its old end. */

@@ -10,6 +10,46 @@ typedef struct Amend {
     bool help;
 } Amend;
 
+/* The backing file may be named, not changed. */
+static int check_backing(const Amend *p, BlockBackend *blk,
+                         const BdrvOptions *o)
+{
+    const char *file = bdrv_options_get(o, "backing_file");
+    const char *format = bdrv_options_get(o, "backing_fmt");
+    g_autoptr(BlkImageInfo) info = NULL;
+    GError *err = NULL;
+    int ret;
+
+    if (!file && !format) {
+        return 0;
+    }
+    ret = blk_image_info(blk, &info, &err);
+    if (ret < 0) {
+        return img_fail(&err, ret);
+    }
+    return g_strcmp0(file, info->backing_file) ||
+           g_strcmp0(format, info->backing_format)
+           ? img_error("%s: amend cannot change the backing file; rebase can",
+                       p->src.filename) : 0;
+}
+
+static int check_keys(const Amend *p, const BdrvOptions *o)
+{
+    static const char *const names[] = {
+        "encrypt.state", "encrypt.new-secret", "encrypt.old-secret",
+        "encrypt.keyslot", "encrypt.iter-time",
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        if (bdrv_options_get(o, names[i])) {
+            return img_error("%s: option %s: changing the keys of an image is "
+                             "not supported; convert it into one with the key "
+                             "it is to have", p->src.filename, names[i]);
+        }
+    }
+    return 0;
+}
+
 static int amend(const Amend *p, BlockBackend *blk)
 {
     const char *format = bdrv_get_format_name(blk_bs(blk));
@@ -26,6 +66,10 @@ static int amend(const Amend *p, BlockBackend *blk)
         return 0;
     }
     if (img_parse_create_options(format, p->texts, true, &o)) {
+        return 1;
+    }
+    if (check_keys(p, o) || check_backing(p, blk, o)) {
+        bdrv_options_free(o);
         return 1;
     }
     img_progress_start(p->progress);

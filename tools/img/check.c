@@ -121,10 +121,12 @@ static int run(const Check *p)
     if (ret < 0) {
         img_fail(&err, ret);
         status = ret == -ENOTSUP ? CHECK_NOTHING : 1;
+    } else if (p->quiet) {
+        ;
     } else if (p->json) {
         print_json(&r, bdrv_get_filename(blk_bs(blk)),
                    bdrv_get_format_name(blk_bs(blk)));
-    } else if (!p->quiet) {
+    } else {
         print_human(&r);
     }
     if (status == 0) {

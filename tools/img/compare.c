@@ -188,7 +188,9 @@ static int compare_common(Compare *p, uint64_t end, uint64_t total)
                              " block status mismatch!", at);
         }
         ret = zero[0] && zero[1] ? 0 : compare_data(p, at, bytes, zero);
-        img_progress(at + bytes, total, NULL);
+        if (ret == 0) {
+            img_progress(at + bytes, total, NULL);
+        }
     }
     return ret;
 }

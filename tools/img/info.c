@@ -226,7 +226,7 @@ int img_info(int argc, char **argv)
         { 0 },
     };
     g_autoptr(GPtrArray) nodes = g_ptr_array_new_with_free_func(node_free);
-    ImgSource src = { .flags = BDRV_O_NO_BACKING };
+    ImgSource src = { .flags = BDRV_O_NO_BACKING | BDRV_O_NO_IO };
     bool json = false, chain = false;
     int c;
 

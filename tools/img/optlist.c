@@ -168,6 +168,14 @@ static int check_names(const BdrvOptions *o, unsigned uses, GError **errp)
 {
     g_autoptr(BdrvOptions) left = bdrv_options_copy(o);
 
+    for (size_t i = 0; uses == AMEND && i < G_N_ELEMENTS(table); i++) {
+        if (bdrv_options_get(o, table[i].name) &&
+            !find(table[i].name, AMEND)) {
+            return set_error(errp, -EINVAL, "option %s is for creating images "
+                             "only; convert can make one with it",
+                             table[i].name);
+        }
+    }
     for (size_t i = 0; i < G_N_ELEMENTS(table); i++) {
         if (table[i].uses & uses) {
             g_free(bdrv_options_take(left, table[i].name));

@@ -222,11 +222,13 @@ static void test_runs_go_on_over_subclusters_and_clusters(void **state)
     BlockBackend *blk = make(EXT_16K, NULL);
 
     put(blk, 15360, 16384 * 3, 'a'); /* four clusters */
-    expect_status(blk, 0, BDRV_BLOCK_ZERO, 15360);
+    /* Empty subclusters beside data have a place as well. */
+    expect_status(blk, 0, BDRV_BLOCK_ZERO | BDRV_BLOCK_OFFSET_VALID, 15360);
     expect_status(blk, 15360, data, 16384 * 3);
     expect_status(blk, 20001, data, 15360 + 16384 * 3 - 20001);
-    expect_status(blk, 15360 + 16384 * 3, BDRV_BLOCK_ZERO,
-                  (1 << 20) - 15360 - 16384 * 3);
+    expect_status(blk, 15360 + 16384 * 3,
+                  BDRV_BLOCK_ZERO | BDRV_BLOCK_OFFSET_VALID, 1024);
+    expect_status(blk, 16384 * 4, BDRV_BLOCK_ZERO, (1 << 20) - 16384 * 4);
     assert_int_equal(blk_pwrite_zeroes(blk, 16384, 512, 0), 0);
     expect_status(blk, 15360, data, 1024);
     expect_status(blk, 16384, BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED |
