@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Progress: "    (12.34/100%)" and a carriage return, as scripts expect it,
- * whenever the number has changed; on a terminal rate and time left follow.
- * SIGUSR1 shows it once, also without -p, on standard error then.
+ * whenever a percent more is done. A terminal gets rate and time left, too,
+ * some times a second. SIGUSR1 shows it once, also without -p, on standard
+ * error then.
  */
 #include "tools/img/common.h"
 
@@ -12,15 +13,52 @@
 #include "util/aio.h"
 #include "util/progress.h"
 
+#define TERMINAL_NS (200 * 1000 * 1000)
+
 static bool enabled;
 static bool on_terminal;
 static double shown;
+static int64_t shown_ns;
+static size_t shown_width;
 static Progress state;
 static volatile sig_atomic_t wanted;
 
 static void on_signal(int sig)
 {
     wanted = 1;
+}
+
+/* One that is shorter than the last covers it. */
+static void show_line(GString *line)
+{
+    size_t width = line->len;
+
+    while (on_terminal && line->len < shown_width) {
+        g_string_append_c(line, ' ');
+    }
+    shown_width = width;
+    printf("%s\r", line->str);
+    fflush(stdout);
+}
+
+static void show(double percent, bool more)
+{
+    g_autoptr(GString) line = g_string_new(NULL);
+    int64_t now = aio_now_ns(), eta = progress_eta_seconds(&state, now);
+
+    g_string_printf(line, "    (%3.2f/100%%)", percent);
+    if (more) {
+        g_autofree char *rate = img_size_text(progress_rate(&state, now));
+
+        g_string_append_printf(line, "  %s/s", rate);
+    }
+    if (more && eta >= 0) {
+        g_string_append_printf(line, "  ETA %" PRId64 ":%02d", eta / 60,
+                               (int)(eta % 60));
+    }
+    shown = percent;
+    shown_ns = now;
+    show_line(line);
 }
 
 void img_progress_start(bool on)
@@ -30,51 +68,35 @@ void img_progress_start(bool on)
 
     enabled = on;
     on_terminal = isatty(STDOUT_FILENO);
-    shown = 0;
+    shown_width = 0;
     progress_init(&state, 0, aio_now_ns());
     sigaction(SIGUSR1, &action, NULL);
     if (enabled) {
-        fputs("    (0.00/100%)\r", stdout);
-        fflush(stdout);
+        show(0, false);
     }
-}
-
-static void show(FILE *f, double percent, bool more)
-{
-    fprintf(f, "    (%3.2f/100%%)", percent);
-    if (more) {
-        int64_t now = aio_now_ns(), eta = progress_eta_seconds(&state, now);
-        g_autofree char *rate = img_size_text(progress_rate(&state, now));
-
-        fprintf(f, "  %s/s", rate);
-        if (eta >= 0) {
-            fprintf(f, "  ETA %d:%02d  ", (int)(eta / 60), (int)(eta % 60));
-        }
-    }
-    fputc(f == stdout ? '\r' : '\n', f);
-    fflush(f);
 }
 
 void img_progress(uint64_t done, uint64_t total, void *opaque)
 {
     double percent = total ? 100.0 * ((double)done / (double)total) : 100;
+    int64_t now = aio_now_ns();
 
     progress_set_total(&state, total);
-    progress_update(&state, done, aio_now_ns());
-    if (enabled && percent >= shown + 1) {
-        shown = percent;
-        show(stdout, percent, on_terminal);
+    progress_update(&state, done, now);
+    if (enabled && (percent >= shown + 1 ||
+                    (on_terminal && now - shown_ns >= TERMINAL_NS))) {
+        show(percent, on_terminal);
     }
     if (wanted) {
         wanted = 0;
-        show(stderr, percent, false);
+        fprintf(stderr, "    (%3.2f/100%%)\n", percent);
     }
 }
 
 void img_progress_end(bool done)
 {
     if (enabled && done) {
-        show(stdout, 100, false);
+        show(100, false);
     }
     if (enabled) {
         fputc('\n', stdout);
