@@ -1,0 +1,259 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""firn-img convert, create and progress where lines beside qemu-img do not
+reach: devices, full disks, media that cannot be read, what the kernel is asked
+for, signals and terminals.
+"""
+
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+BUILD = os.environ.get('FIRN_BUILD_DIR', 'build')
+IMG = os.environ.get('FIRN_IMG', os.path.join(BUILD, 'tools/img/firn-img'))
+MIB = 1 << 20
+TIMEOUT = 60
+
+
+def run(*args, timeout=TIMEOUT):
+    """(exit status, standard output, standard error)"""
+    done = subprocess.run(args, stdin=subprocess.DEVNULL, timeout=timeout,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          check=False)
+    return (done.returncode, done.stdout.decode(errors='replace'),
+            done.stderr.decode(errors='replace'))
+
+
+class ConvertTest(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix='firn-convert-')
+        self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
+        self.cwd = os.getcwd()
+        os.chdir(self.dir)
+        self.addCleanup(os.chdir, self.cwd)
+
+    def img(self, *args, status=0):
+        done = run(IMG, *args)
+        self.assertEqual(done[0], status, done)
+        return done
+
+    def make(self, name, size, extents):
+        """A raw file with @extents (offset, bytes) of data in it."""
+        with open(name, 'wb') as f:
+            f.truncate(size)
+            for offset, count in extents:
+                f.seek(offset)
+                f.write(bytes((offset // 512 + i) % 251 + 1
+                              for i in range(count // 512)) * 512)
+
+    def content(self, name):
+        with open(name, 'rb') as f:
+            return f.read()
+
+    # ---- what cannot be read ----
+
+    def test_salvage_makes_zeroes_and_warns_once_for_a_range(self):
+        self.make('a.raw', 8 * MIB, [(0, 5 * MIB)])
+        rules = ','.join(
+            'file.inject-error.%d.event=read_aio,file.inject-error.%d.sector=%d'
+            % (i, i, sector) for i, sector in enumerate(
+                [4094, 4095, 4096, 4097, 9000]))
+        source = ('driver=raw,file.driver=blkdebug,'
+                  'file.image.filename=a.raw,' + rules)
+        _, out, err = self.img('convert', '--image-opts', '--salvage', '-O',
+                               'qcow2', source, 'b.qcow2')
+        lines = err.splitlines()
+        self.assertEqual(out, '')
+        self.assertEqual(len(lines), 2, err)
+        self.assertIn('2048 bytes at offset %d' % (4094 * 512), lines[0])
+        self.assertIn('512 bytes at offset %d' % (9000 * 512), lines[1])
+        want = bytearray(self.content('a.raw'))
+        want[4094 * 512:4098 * 512] = bytes(2048)
+        want[9000 * 512:9001 * 512] = bytes(512)
+        self.img('convert', '-O', 'raw', 'b.qcow2', 'c.raw')
+        self.assertEqual(self.content('c.raw'), bytes(want))
+
+        self.assertEqual(self.img('convert', '-q', '--image-opts', '--salvage',
+                                  source, 'd.raw')[2], '')
+        self.assertEqual(self.content('d.raw'), bytes(want))
+        err = self.img('convert', '--image-opts', source, 'e.raw', status=1)[2]
+        self.assertIn('cannot read at offset', err)
+
+    # ---- targets ----
+
+    @unittest.skipUnless(os.geteuid() == 0, 'needs root, to mount')
+    def test_a_full_disk_is_an_error_that_says_so(self):
+        os.mkdir('small')
+        if run('mount', '-t', 'tmpfs', '-o', 'size=2m', 'none', 'small')[0]:
+            self.skipTest('mounting is not allowed')
+        self.addCleanup(run, 'umount', os.path.join(self.dir, 'small'))
+        self.make('a.raw', 8 * MIB, [(0, 6 * MIB)])
+        for options in (['-O', 'raw'], ['-O', 'qcow2'], ['-W', '-O', 'qcow2'],
+                        ['-C', '-O', 'raw'], ['-t', 'writethrough'],
+                        ['-O', 'raw', '-o', 'preallocation=full']):
+            with self.subTest(options):
+                err = self.img('convert', *options, 'a.raw', 'small/b',
+                               status=1)[2]
+                self.assertIn('No space left', err)
+                self.assertEqual(len(err.splitlines()), 1, err)
+                if os.path.exists('small/b'):
+                    os.unlink('small/b')
+
+    def loop(self, size):
+        """A block device of @size bytes that is full of rubbish."""
+        with open('backing', 'wb') as f:
+            f.write(b'\xee' * size)
+        status, out, err = run('losetup', '--show', '-f', 'backing')
+        if status:
+            self.skipTest('no loop device: ' + err.strip())
+        self.addCleanup(run, 'losetup', '-d', out.strip())
+        return out.strip()
+
+    @unittest.skipUnless(os.geteuid() == 0, 'needs root, for loop devices')
+    def test_a_device_holds_the_disk_and_no_rubbish(self):
+        self.make('a.raw', 8 * MIB, [(MIB, MIB), (5 * MIB, 4096)])
+        device = self.loop(8 * MIB)
+        for options in (['-O', 'raw'], ['-n', '-O', 'raw'],
+                        ['-n', '-W', '-m', '16', '-t', 'none', '-O', 'raw'],
+                        ['-O', 'qcow2'],
+                        ['-O', 'qcow2', '-o', 'preallocation=metadata',
+                         '-o', 'cluster_size=4k']):
+            with self.subTest(options):
+                with open(device, 'wb') as f:
+                    f.write(b'\xee' * 8 * MIB)
+                source = 'a.raw'
+                if 'qcow2' in options:
+                    self.make('s.raw', 4 * MIB, [(MIB, MIB), (3 * MIB, 4096)])
+                    source = 's.raw'
+                self.img('convert', '-f', 'raw', *options, source, device)
+                fmt = options[options.index('-O') + 1]
+                status, out, err = run(IMG, 'compare', '-f', 'raw', '-F', fmt,
+                                       source, device)
+                self.assertEqual(status, 0, out + err)
+
+    def test_direct_targets_end_where_the_source_does(self):
+        for size in (4 * MIB + 512, 4 * MIB + 4096 + 1536, 2 * MIB - 512):
+            self.make('a.raw', size, [(0, MIB), (size - 1024, 1024)])
+            for fmt in ('raw', 'qcow2'):
+                with self.subTest((size, fmt)):
+                    self.img('convert', '-f', 'raw', '-t', 'none', '-T',
+                             'none', '-O', fmt, 'a.raw', 'b.' + fmt)
+                    self.img('compare', '-s' if fmt == 'raw' else '-q', '-f',
+                             'raw', '-F', fmt, 'a.raw', 'b.' + fmt)
+            self.assertEqual(os.path.getsize('b.raw'), size)
+
+    # ---- what the kernel is asked for ----
+
+    def calls(self, which, *args):
+        """What strace shows of the system calls @which of firn-img."""
+        if not shutil.which('strace'):
+            self.skipTest('strace is not installed')
+        status, _, err = run('strace', '-f', '-o', 'trace', '-e',
+                             'trace=' + which, IMG, *args)
+        if status and 'ptrace' in err.lower():
+            self.skipTest('tracing is not allowed')
+        self.assertEqual(status, 0, err)
+        with open('trace', encoding='utf-8') as f:
+            return f.read()
+
+    def test_offloading_leaves_the_copying_to_the_kernel(self):
+        self.make('a.raw', 8 * MIB, [(MIB, 3 * MIB), (6 * MIB, 4096)])
+        self.img('convert', '-O', 'qcow2', 'a.raw', 'a.qcow2')
+        for source in ('a.raw', 'a.qcow2'):
+            with self.subTest(source):
+                said = self.calls('copy_file_range', 'convert', '-C', source,
+                                  'b.raw')
+                self.assertIn('copy_file_range', said)
+                self.assertEqual(self.content('b.raw'), self.content('a.raw'))
+        self.assertNotIn('copy_file_range', self.calls(
+            'copy_file_range', 'convert', 'a.raw', 'c.raw'))
+        self.img('convert', '-c', '-O', 'qcow2', 'a.raw', 'c.qcow2')
+        self.img('convert', '-C', 'c.qcow2', 'd.raw')
+        self.assertEqual(self.content('d.raw'), self.content('a.raw'))
+
+    def test_hints_are_given_to_the_file_system(self):
+        said = self.calls('ioctl', 'create', '-f', 'qcow2', '-o',
+                          'nocow=on,extent_size_hint=64k', 'a', '1M')
+        self.assertIn('FS_IOC_GETFLAGS', said)
+        self.assertRegex(said, r'FS_IOC_FS[GS]ETXATTR')
+        said = self.calls('ioctl', 'create', '-f', 'raw', '-o',
+                          'nocow=off,extent_size_hint=0', 'b', '1M')
+        self.assertNotIn('FS_IOC_GETFLAGS', said)
+        self.assertNotIn('ETXATTR', said)
+
+    # ---- rate and progress ----
+
+    def test_a_rate_is_kept(self):
+        self.make('a.raw', 8 * MIB, [(0, 8 * MIB)])
+        begin = time.monotonic()
+        self.img('convert', '-r', '16M', 'a.raw', 'b.raw')
+        self.assertGreater(time.monotonic() - begin, 0.3)
+
+    def test_progress_is_printed_as_scripts_expect_it(self):
+        self.make('a.raw', 8 * MIB, [(0, 8 * MIB)])
+        out = self.img('convert', '-p', 'a.raw', 'b.raw')[1]
+        self.assertRegex(out, r'^(    \(\d+\.\d\d/100%\)\r)+\n$')
+        self.assertTrue(out.startswith('    (0.00/100%)\r'), out)
+        self.assertTrue(out.endswith('    (100.00/100%)\r\n'), out)
+        self.assertEqual(self.img('convert', '-p', '-q', 'a.raw', 'b.raw')[1],
+                         '')
+
+    def start(self, *args, **how):
+        child = subprocess.Popen([IMG] + list(args), **how)
+        self.addCleanup(child.wait)
+        self.addCleanup(child.kill)
+        return child
+
+    def test_sigusr1_shows_progress_once(self):
+        self.make('a.raw', 16 * MIB, [(0, 16 * MIB)])
+        child = self.start('convert', '-r', '16M', 'a.raw', 'b.raw',
+                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE)
+        deadline = time.monotonic() + TIMEOUT
+        while (not os.path.exists('b.raw') or
+               not os.stat('b.raw').st_blocks > 8) and \
+                time.monotonic() < deadline:
+            time.sleep(0.01)
+        child.send_signal(signal.SIGUSR1)
+        out, err = child.communicate(timeout=TIMEOUT)
+        self.assertEqual(child.returncode, 0)
+        self.assertEqual(out, b'')
+        self.assertRegex(err, rb'^    \(\d+\.\d\d/100%\)\n$')
+
+    def test_a_terminal_gets_rate_and_time_left_too(self):
+        self.make('a.raw', 8 * MIB, [(0, 8 * MIB)])
+        master, slave = pty.openpty()
+        child = self.start('convert', '-p', '-r', '8M', 'a.raw', 'b.raw',
+                           stdin=subprocess.DEVNULL, stdout=slave)
+        os.close(slave)
+        text = b''
+        try:
+            while True:
+                piece = os.read(master, 4096)
+                if not piece:
+                    break
+                text += piece
+        except OSError:     # the other end is closed
+            pass
+        os.close(master)
+        self.assertEqual(child.wait(TIMEOUT), 0)
+        text = text.decode()
+        self.assertRegex(text, r'\(\d+\.\d\d/100%\)  [\d.e+]+ [KMG]iB/s  '
+                               r'ETA \d+:\d\d')
+        self.assertRegex(text, r'\(100\.00/100%\) *\r\r?\n$')
+        # What is longer is not left standing behind what is shorter.
+        last = text.rstrip('\r\n').split('\r')
+        self.assertGreaterEqual(len(last[-1]), len(last[-2].rstrip()))
+
+
+if __name__ == '__main__':
+    unittest.main()
