@@ -141,7 +141,6 @@ create -f raw -b q t 1M
 create -f qcow2 -b q t
 create -f qcow2 -b nosuch -F qcow2 t
 create -f qcow2 -b q -F nosuch t
-~ create -f qcow2 -b q -F raw -o backing_file=q2 t
 create -f qcow2 -F qcow2 t
 create -f qcow2 -b t -F qcow2 t
 create -f qcow2 nosuch/t 1M
@@ -293,7 +292,6 @@ bench -c x q
 bench -c -1 q
 ~ bench -d 0 q
 bench -d x q
-~ bench -s 0 q
 bench -s x q
 bench -o x q
 bench -o 8M -c 1 q
