@@ -116,6 +116,7 @@ create -f qcow2 t
 create -f nosuch t 1M
 create -f vmdk-not t 1M
 create t 1M 2M
+create --image-opts t 1M
 create -o size t 1M
 create -f qcow2 -o nosuch=1 t 1M
 create -f qcow2 -o cluster_size=3 t 1M

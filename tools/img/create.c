@@ -30,6 +30,9 @@ static int parse(int argc, char **argv, Create *p)
             p->help = p->help || img_wants_help(optarg);
             g_ptr_array_add(p->texts, optarg);
             break;
+        case IMG_OPT_IMAGE_OPTS:
+            return img_error("create: --image-opts is for images that exist; "
+                             "name a file");
         default:
             return 1;
         }
