@@ -113,6 +113,22 @@ int file_lock(int fd, bool writer, bool probe, const char *filename,
     }
 }
 
+int file_lock_auto(int fd, bool writer, bool probe, const char *filename,
+                   GError **errp)
+{
+    GError *error = NULL;
+    int ret = file_lock(fd, writer, probe, filename, &error);
+
+    if (ret == -ENOTSUP) {
+        g_clear_error(&error);
+        return 0;
+    }
+    if (error) {
+        g_propagate_error(errp, error);
+    }
+    return ret;
+}
+
 /* What a writer has and a reader has not. */
 static void unlock_writer(int fd)
 {

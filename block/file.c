@@ -13,8 +13,8 @@
  * from then on.
  *
  * Options: filename, locking=on|off|auto, aio=threads|native|io_uring (checked,
- * without effect: requests run on what the context has). Create: size,
- * preallocation=off|falloc|full, nocow=on|off, extent_size_hint=BYTES.
+ * without effect: requests run on what the context has). New files are made by
+ * file-create.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,12 +29,9 @@
 #include "block/block_int.h"
 #include "block/file_int.h"
 
-#define FILE_PREFIX "file:"
-#define MAX_ALIGN 4096
+#define MAX_ALIGN FILE_MAX_ALIGN
 #define MAX_TRANSFER ((uint64_t)1 << 30)
 #define PREALLOC_STEP (1024 * 1024)
-#define EXTENT_SIZE_HINT (1024 * 1024)
-#define SECTOR 512
 
 typedef struct FileState {
     int fd;
@@ -107,8 +104,8 @@ static int open_fd(const char *filename, unsigned flags, GError **errp)
     return fd;
 }
 
-static int check_type(int fd, const char *filename, bool *ret_is_device,
-                      GError **errp)
+int file_check_type(int fd, const char *filename, bool *ret_is_device,
+                    GError **errp)
 {
     struct stat st;
 
@@ -149,22 +146,15 @@ static int take_locking(BdrvOptions *options, Locking *ret, GError **errp)
 static int lock_fd(int fd, const char *filename, unsigned flags,
                    Locking locking, GError **errp)
 {
-    GError *error = NULL;
-    int ret;
+    bool writer = flags & BDRV_O_RDWR;
+    bool probe = !(flags & BDRV_O_NO_SHARE_PROBE);
 
     if (locking == LOCKING_OFF || (flags & BDRV_O_FORCE_SHARE)) {
         return 0;
     }
-    ret = file_lock(fd, flags & BDRV_O_RDWR,
-                    !(flags & BDRV_O_NO_SHARE_PROBE), filename, &error);
-    if (ret == -ENOTSUP && locking == LOCKING_AUTO) {
-        g_clear_error(&error);
-        return 0;
-    }
-    if (error) {
-        g_propagate_error(errp, error);
-    }
-    return ret;
+    return locking == LOCKING_AUTO
+        ? file_lock_auto(fd, writer, probe, filename, errp)
+        : file_lock(fd, writer, probe, filename, errp);
 }
 
 /* Requests run on what the context has, whatever is asked for. */
@@ -259,7 +249,7 @@ static int coroutine_fn file_co_open(BlockDriverState *bs,
         return s->fd;
     }
     s->direct = flags & BDRV_O_NOCACHE;
-    ret = check_type(s->fd, filename, &s->is_device, errp);
+    ret = file_check_type(s->fd, filename, &s->is_device, errp);
     if (ret == 0) {
         ret = lock_fd(s->fd, filename, flags, locking, errp);
     }
@@ -532,8 +522,7 @@ static int coroutine_fn file_co_pdiscard(BlockDriverState *bs,
     return punch_hole(bs->opaque, offset, bytes);
 }
 
-/* Write zeroes over [@from, @to). */
-static int coroutine_fn write_full(int fd, uint64_t from, uint64_t to)
+int coroutine_fn file_write_full(int fd, uint64_t from, uint64_t to)
 {
     FileState s = { .fd = fd };
     uint8_t *buf = blk_try_memalign(PREALLOC_STEP);
@@ -571,7 +560,8 @@ static int coroutine_fn preallocate(FileState *s, uint32_t align,
         ret = 0; /* writing does it as well */
     }
     if (ret == 0 && prealloc == BDRV_PREALLOC_FULL) {
-        ret = write_full(s->fd, ROUND_UP(from, align), ROUND_DOWN(to, align));
+        ret = file_write_full(s->fd, ROUND_UP(from, align),
+                              ROUND_DOWN(to, align));
     }
     return ret;
 }
@@ -669,187 +659,12 @@ static int coroutine_fn file_co_block_status(BlockDriverState *bs,
     return ret | (hole ? BDRV_BLOCK_ZERO : BDRV_BLOCK_DATA);
 }
 
-/* --- Creating --- */
-
-static int take_prealloc(BdrvOptions *options, BdrvPrealloc *ret,
-                         GError **errp)
-{
-    g_autofree char *text = bdrv_options_take(options, "preallocation");
-    int r = bdrv_prealloc_parse(text, ret, errp);
-
-    if (r == 0 && *ret == BDRV_PREALLOC_METADATA) {
-        r = set_error(errp, -EINVAL, "option preallocation: '%s' is not "
-                      "off, falloc or full", text);
-    }
-    return r;
-}
-
-typedef struct FileCreate {
-    uint64_t size;
-    BdrvPrealloc prealloc;
-    bool nocow;
-    uint32_t extent_size_hint;
-} FileCreate;
-
-static int take_create_options(BdrvOptions *options, FileCreate *ret,
-                               GError **errp)
-{
-    uint64_t hint;
-    int r = bdrv_options_take_size(options, "size", 0, &ret->size, errp);
-
-    r = r < 0 ? r : take_prealloc(options, &ret->prealloc, errp);
-    r = r < 0 ? r : bdrv_options_take_bool(options, "nocow", false,
-                                           &ret->nocow, errp);
-    r = r < 0 ? r : bdrv_options_take_size(options, "extent_size_hint",
-                                           EXTENT_SIZE_HINT, &hint, errp);
-    r = r < 0 ? r : bdrv_options_check_empty(options, errp);
-    if (r < 0) {
-        return r;
-    }
-    if (hint > UINT32_MAX) {
-        return set_error(errp, -EINVAL, "extent_size_hint %" G_GUINT64_FORMAT
-                         " is larger than 4 GiB", hint);
-    }
-    if (ret->size > BDRV_MAX_LENGTH) {
-        return set_error(errp, -EFBIG, "a file cannot have %" G_GUINT64_FORMAT
-                         " bytes", ret->size);
-    }
-    ret->extent_size_hint = hint;
-    return 0;
-}
-
-/*
- * Give a sparse file its first block: who opens it with O_DIRECT finds out by
- * reading there what alignment the file system wants, which some answer only
- * for blocks that exist. It is no error if that fails.
- */
-static void coroutine_fn allocate_first_block(int fd, uint64_t size)
-{
-    uint64_t bytes = size < MAX_ALIGN ? MIN(size, SECTOR) : MAX_ALIGN;
-    uint8_t *buf = blk_try_memalign(MAX_ALIGN);
-    struct iovec iov = { buf, bytes };
-
-    if (buf) {
-        memset(buf, 0, bytes);
-        (void)aio_co_pwritev(fd, &iov, 1, 0, 0);
-    }
-    free(buf);
-}
-
-/* Empty the file behind @fd and make it what @o says. */
-static int coroutine_fn fill_new_file(int fd, const FileCreate *o)
-{
-    int ret = aio_co_ftruncate(fd, 0);
-
-    if (ret == 0) {
-        file_hint_extent_size(fd, o->extent_size_hint);
-        if (o->nocow) {
-            file_hint_nocow(fd);
-        }
-        ret = aio_co_ftruncate(fd, o->size);
-    }
-    if (ret < 0 || o->size == 0) {
-        return ret;
-    }
-    switch (o->prealloc) {
-    case BDRV_PREALLOC_FALLOC:
-        return aio_co_fallocate(fd, 0, 0, o->size);
-    case BDRV_PREALLOC_FULL:
-        return write_full(fd, 0, o->size);
-    default:
-        allocate_first_block(fd, o->size);
-        return 0;
-    }
-}
-
-/* Creates @filename, or opens what is there, which *@ret_new tells. */
 static uint64_t file_allocated_bytes(const BlockDriverState *bs)
 {
     const FileState *s = bs->opaque;
     struct stat st;
 
     return fstat(s->fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
-}
-
-static int open_for_create(const char *filename, bool *ret_new,
-                           GError **errp)
-{
-    int flags = O_RDWR | O_CREAT | O_CLOEXEC;
-    int fd = open(filename, flags | O_EXCL, 0644);
-    bool new = fd >= 0;
-
-    if (fd < 0 && errno == EEXIST) {
-        fd = open(filename, O_RDWR | O_CLOEXEC);
-    }
-    if (fd < 0) {
-        int err = -errno;
-
-        return set_error(errp, err, "cannot create '%s': %s", filename,
-                         g_strerror(-err));
-    }
-    *ret_new = new;
-    return fd;
-}
-
-/* The locks are taken before the file is emptied: somebody may use it. */
-static int coroutine_fn create_locked(int fd, const char *filename,
-                                      const FileCreate *o, GError **errp)
-{
-    bool is_device;
-    int ret = check_type(fd, filename, &is_device, errp);
-
-    if (ret == 0) {
-        ret = lock_fd(fd, filename, BDRV_O_RDWR, LOCKING_AUTO, errp);
-    }
-    if (ret < 0 || is_device) {
-        return ret;
-    }
-    ret = fill_new_file(fd, o);
-    if (ret < 0) {
-        set_error(errp, ret, "cannot create '%s' with %" G_GUINT64_FORMAT
-                  " bytes: %s", filename, o->size, g_strerror(-ret));
-    }
-    return ret;
-}
-
-static const char *path_of(const char *filename)
-{
-    return g_str_has_prefix(filename, FILE_PREFIX)
-        ? filename + strlen(FILE_PREFIX) : filename;
-}
-
-static void coroutine_fn file_co_uncreate(const char *filename)
-{
-    const char *path = path_of(filename);
-    struct stat st;
-
-    if (lstat(path, &st) == 0 && S_ISREG(st.st_mode)) {
-        unlink(path);
-    }
-}
-
-static int coroutine_fn file_co_create(const char *filename,
-                                       BdrvOptions *options, GError **errp)
-{
-    FileCreate o = { 0 };
-    bool new = false;
-    int fd, ret = take_create_options(options, &o, errp);
-
-    if (ret < 0) {
-        return ret;
-    }
-    filename = path_of(filename);
-    fd = open_for_create(filename, &new, errp);
-    if (fd < 0) {
-        return fd;
-    }
-    ret = create_locked(fd, filename, &o, errp);
-    if (ret < 0 && new) {
-        unlink(filename);
-    }
-    file_unlock(fd);
-    close(fd);
-    return ret;
 }
 
 BlockDriver bdrv_file = {

@@ -7,8 +7,26 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "block/options.h"
 #include "util/co-lock.h"
 #include "util/compiler.h"
+
+#define FILE_PREFIX "file:"
+#define FILE_MAX_ALIGN 4096
+
+/* --- file.c --- */
+
+/* -EISDIR or -EINVAL unless @fd is a regular file or a block device. */
+int file_check_type(int fd, const char *filename, bool *ret_is_device,
+                    GError **errp);
+/* Write zeroes over [@from, @to) and flush. -ECANCELED when it is to stop. */
+int coroutine_fn file_write_full(int fd, uint64_t from, uint64_t to);
+
+/* --- file-create.c --- */
+
+int coroutine_fn file_co_create(const char *filename, BdrvOptions *options,
+                                GError **errp);
+void coroutine_fn file_co_uncreate(const char *filename);
 
 /* --- file-lock.c --- */
 
@@ -21,6 +39,9 @@
  */
 int file_lock(int fd, bool writer, bool probe, const char *filename,
               GError **errp);
+/* The same, and 0 without locks where the file system has none. */
+int file_lock_auto(int fd, bool writer, bool probe, const char *filename,
+                   GError **errp);
 /*
  * Hold on to the locks of @fd when it is closed without file_unlock(), which
  * are made those of a @writer, or what they were and those, if @fd has locks of
