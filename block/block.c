@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The tree of nodes: which drivers there are, opening and closing, probing.
+ * The tree of nodes: opening and closing, probing.
  *
  * Opening a node goes through these steps:
  *   1. json: names and options are merged; generic options become flags.
@@ -13,114 +13,17 @@
  * Each backing file is opened on a coroutine stack of its own, so that a long
  * chain in a hostile image runs into MAX_BACKING_DEPTH and not into the guard
  * page; MAX_NESTING does the same for protocols inside protocols. Requests are
- * in io.c, the BlockBackend in block-backend.c.
+ * in io.c, the BlockBackend in block-backend.c, the drivers in drivers.c.
  */
 #include <string.h>
 
 #include "block/block_int.h"
 #include "block/dirty-bitmap_int.h"
 #include "util/coroutine.h"
-#include "util/nearest.h"
 
 #define PROBE_BYTES 2048
 #define MAX_BACKING_DEPTH 200
 #define MAX_NESTING 16
-
-static BlockDriver *const builtin_drivers[] = {
-    &bdrv_raw,
-    &bdrv_qcow2,
-    &bdrv_file,
-    &bdrv_null_co,
-    &bdrv_blkdebug,
-    &bdrv_blkverify,
-    &bdrv_copy_on_read,
-    &bdrv_null_aio,
-    &bdrv_preallocate,
-};
-
-static GPtrArray *registered_drivers;
-
-/* --- Drivers --- */
-
-void bdrv_register(BlockDriver *drv)
-{
-    if (!registered_drivers) {
-        registered_drivers = g_ptr_array_new();
-    }
-    if (!g_ptr_array_find(registered_drivers, drv, NULL)) {
-        g_ptr_array_add(registered_drivers, drv);
-    }
-}
-
-/* The @i-th driver, NULL after the last one. */
-static BlockDriver *nth_driver(size_t i)
-{
-    if (i < G_N_ELEMENTS(builtin_drivers)) {
-        return builtin_drivers[i];
-    }
-    i -= G_N_ELEMENTS(builtin_drivers);
-    if (registered_drivers && i < registered_drivers->len) {
-        return g_ptr_array_index(registered_drivers, i);
-    }
-    return NULL;
-}
-
-BlockDriver *bdrv_find_format(const char *name)
-{
-    BlockDriver *drv;
-
-    for (size_t i = 0; (drv = nth_driver(i)) != NULL; i++) {
-        if (strcmp(drv->format_name, name) == 0) {
-            return drv;
-        }
-    }
-    return NULL;
-}
-
-BlockDriver *bdrv_find_protocol(const char *filename, GError **errp)
-{
-    g_autofree char *name = bdrv_protocol_name(filename);
-    BlockDriver *drv;
-
-    if (!name) {
-        return &bdrv_file;
-    }
-    for (size_t i = 0; (drv = nth_driver(i)) != NULL; i++) {
-        if (drv->protocol_name && strcmp(drv->protocol_name, name) == 0) {
-            return drv;
-        }
-    }
-    set_error(errp, -ENOTSUP, "unknown protocol '%s' in '%s'; for a file of "
-              "that name say 'file:%s'", name, filename, filename);
-    return NULL;
-}
-
-static void unknown_driver(const char *name, GError **errp)
-{
-    g_autofree char *hint = NULL;
-    BlockDriver *drv;
-    Nearest n;
-
-    nearest_init(&n, name);
-    for (size_t i = 0; (drv = nth_driver(i)) != NULL; i++) {
-        nearest_offer(&n, drv->format_name);
-    }
-    hint = nearest_hint(&n, "", "");
-    set_error(errp, -ENOTSUP, "unknown driver '%s'%s", name, hint);
-}
-
-static BlockDriver *find_named_driver(const char *name, GError **errp)
-{
-    BlockDriver *drv = bdrv_find_format(name);
-
-    if (!drv && strcmp(name, "throttle") == 0) {
-        set_error(errp, -ENOTSUP, "driver 'throttle' is not supported: rates "
-                  "are limited by who asks (commit -r)");
-    } else if (!drv) {
-        unknown_driver(name, errp);
-    }
-    return drv;
-}
 
 /* Make sure that a failure has a sentence. */
 static int explain(GError **errp, int err, const char *what,
@@ -375,7 +278,7 @@ static int coroutine_fn probe_format(BdrvChild *file, BlockDriver **ret,
         return set_error(errp, err, "cannot read '%s' to find its format: "
                          "%s", file->bs->filename, g_strerror(-err));
     }
-    for (size_t i = 0; (drv = nth_driver(i)) != NULL; i++) {
+    for (size_t i = 0; (drv = bdrv_nth_driver(i)) != NULL; i++) {
         int score = drv->probe ? drv->probe(buf, len, file->bs->filename) : 0;
 
         if (score > best_score) {
@@ -516,7 +419,7 @@ static int coroutine_fn open_with_driver(BlockDriverState *bs,
     BlockDriver *drv = NULL;
 
     if (driver) {
-        drv = find_named_driver(driver, errp);
+        drv = bdrv_find_named_driver(driver, errp);
         if (!drv) {
             return -ENOTSUP;
         }
@@ -778,7 +681,7 @@ void coroutine_fn bdrv_co_uncreate_file(const char *filename)
 int coroutine_fn blk_co_create(const char *format, const char *filename,
                                BdrvOptions *create_opts, GError **errp)
 {
-    BlockDriver *drv = find_named_driver(format, errp);
+    BlockDriver *drv = bdrv_find_named_driver(format, errp);
 
     if (!drv) {
         bdrv_options_free(create_opts);

@@ -287,6 +287,10 @@ extern BlockDriver bdrv_file, bdrv_raw, bdrv_null_co, bdrv_blkdebug,
  * before any other thread opens an image.
  */
 void bdrv_register(BlockDriver *drv);
+/* The @i-th driver, NULL after the last one. */
+BlockDriver *bdrv_nth_driver(size_t i);
+/* As bdrv_find_format(), with a sentence when there is none of that name. */
+BlockDriver *bdrv_find_named_driver(const char *name, GError **errp);
 
 /* --- Children --- */
 
