@@ -28,7 +28,10 @@ static int cmd_flush(int argc, char **argv)
 {
     int ret = blk_flush(io.blk);
 
-    return ret < 0 ? io_failed("flush", ret) : 0;
+    if (ret < 0) {
+        io_error("flush failed: %s", g_strerror(-ret));
+    }
+    return ret;
 }
 
 static int cmd_truncate(int argc, char **argv)
