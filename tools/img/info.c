@@ -109,11 +109,11 @@ static JsonObject *describe(const Node *n)
     const BlkImageInfo *info = n->info;
     JsonObject *o = json_object_new();
 
+    add_string(o, "backing-filename-format", info->backing_format);
     if (n->snapshots->len) {
         json_object_set_array_member(o, "snapshots",
                                      describe_snapshots(n->snapshots));
     }
-    add_string(o, "backing-filename-format", info->backing_format);
     json_object_set_int_member(o, "virtual-size", info->virtual_size);
     add_string(o, "filename", info->filename);
     if (info->cluster_size) {
