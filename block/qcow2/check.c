@@ -303,7 +303,10 @@ int coroutine_fn qcow2_check(Qcow2State *s, BdrvCheckResult *ret,
     if (r < 0) {
         return r;
     }
-    left.corruptions_fixed = less(found.corruptions, left.corruptions);
+    /* A COPIED flag that is right again as a leak is gone was not mended. */
+    if (fix & BDRV_FIX_ERRORS) {
+        left.corruptions_fixed = less(found.corruptions, left.corruptions);
+    }
     left.leaks_fixed = less(found.leaks, left.leaks);
     *ret = left;
     return 0;
