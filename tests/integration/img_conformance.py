@@ -4,14 +4,29 @@
 Each command line gets two directories with equal images, made once by
 qemu-img and qemu-io. Afterwards standard output (after masking), exit status
 and every image that the command line made or changed are compared: content,
-info, map and check, all asked from qemu-img.
+info, map and check, all asked from qemu-img. And firn-img must say of the
+images of both sides what qemu-img says of them.
+
+Host offsets are left out where images of two makers are compared: where a
+cluster goes depends on the order in which requests end, and a table that is
+made earlier moves all behind it. What is compared of each extent is its place
+and length, the depth of the layer it comes from, and whether it is present,
+zero and data. Where both tools look at one image, offsets count.
+
+Whether a file has a hole depends on when the file system wrote it out. So a
+hole inside a cluster with data is data, and raw files are compared in steps of
+64 KiB, without the first of them: qemu-img create puts a block there.
 """
 
+import difflib
+import filecmp
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import tempfile
 
 QEMU_IMG = 'qemu-img'
 BUILD = os.environ.get('FIRN_BUILD_DIR', 'build')
@@ -61,30 +76,27 @@ qemu-img create -q -f qcow2 same.qcow2 4M
 qemu-io -c 'write -P 1 0 64k' -c 'write -P 2 1M 128k' same.qcow2
 qemu-img create -q -f qcow2 long.qcow2 6M
 qemu-io -c 'write -P 1 0 64k' -c 'write -P 2 1M 128k' long.qcow2
+qemu-img create -q -f qcow2 --object secret,id=s,data=abc -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 luks.qcow2 4M
+qemu-io --object secret,id=s,data=abc --image-opts -c 'write -P 21 0 64k' driver=qcow2,encrypt.key-secret=s,file.filename=luks.qcow2
 mkdir sub
 qemu-img create -q -f qcow2 -b ../a.qcow2 -F qcow2 sub/over.qcow2
 """
 
 
-def run(args, cwd, tool=None):
+def run(args, cwd):
     """(exit status, standard output, standard error) of @args."""
     env = dict(os.environ, TZ='UTC', LC_ALL='C')
-    done = subprocess.run(args, cwd=cwd, env=env, timeout=TIMEOUT,
+    done = subprocess.run(args, cwd=cwd, env=env, timeout=TIMEOUT, check=False,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE)
     return (done.returncode, done.stdout.decode(errors='replace'),
             done.stderr.decode(errors='replace'))
 
 
-def words(line):
-    import shlex
-    return shlex.split(line)
-
-
 def make_fixtures(where):
     os.makedirs(where)
     for line in FIXTURES.strip().splitlines():
-        args = words(line)
+        args = shlex.split(line)
         if args[0] == 'damage':
             with open(os.path.join(where, args[1]), 'r+b') as f:
                 f.seek(int(args[2]))
@@ -114,7 +126,13 @@ def mask(text):
     return text
 
 
+def text_difference(one, two):
+    return 'output:\n' + '\n'.join(difflib.unified_diff(
+        one.splitlines(), two.splitlines(), 'qemu', 'firn', lineterm=''))
+
+
 def files(where):
+    """{name: (mtime, size)} of all below @where."""
     found = {}
     for base, _, names in os.walk(where):
         for name in names:
@@ -128,123 +146,221 @@ def without(info, keys):
     return {k: v for k, v in info.items() if k not in keys}
 
 
-def describe(where, name):
+class Description:
     """What qemu-img says about an image, without what may differ."""
-    out = {}
-    status, text, _ = run([QEMU_IMG, 'info', '--output=json', name], where)
-    if status:
-        return {'info': status}
-    info = json.loads(text)
-    out['info'] = without(info, ('actual-size', 'snapshots'))
-    spec = out['info'].get('format-specific', {}).get('data', {})
-    spec.pop('encrypt', None)
-    out['snapshots'] = [without(s, ('date-sec', 'date-nsec'))
-                        for s in info.get('snapshots', [])]
-    if info['format'] != 'qcow2':
+
+    def __init__(self, where, name):
+        self.where, self.name = where, name
+        self.asked = {}
+        self.parts = {'info': None, 'check': None, 'map': None}
+        status, info = self.ask('info')
+        if status:
+            self.parts['info'] = status
+            return
+        self.format = info['format']
+        self.parts['snapshots'] = [without(s, ('date-sec', 'date-nsec'))
+                                   for s in info.get('snapshots', [])]
+        info = without(info, ('actual-size', 'snapshots'))
+        info.get('format-specific', {}).get('data', {}).pop('encrypt', None)
+        self.parts['info'] = info
+        self.parts['length'] = (self.format == 'raw' and
+                                os.stat(os.path.join(where, name)).st_size)
+        if self.format == 'qcow2':
+            status, found = self.ask('check')
+            self.parts['check'] = [status] + [
+                found.get(key, 0) for key in
+                ('corruptions', 'leaks', 'allocated-clusters',
+                 'compressed-clusters')]
+        status, extents = self.ask('map')
+        self.parts['map'] = merged(
+            extents or [], False, self.format == 'raw')
+
+    def ask(self, command):
+        """(exit status, what is in its JSON, {} without any)."""
+        status, text, _ = run(self.args(QEMU_IMG, command), self.where)
+        self.asked[command] = (status, mask(text))
+        try:
+            return status, json.loads(text)
+        except ValueError:
+            return status, {}
+
+    def args(self, program, command):
+        return [program, command, '-U', '--output=json', self.name]
+
+    def ours(self):
+        """Where firn-img says something else about this image."""
+        out = []
+        if self.parts.get('length', 0) % 512:
+            return out      # qemu-img rounds up, we tell the true length
+        for command, (status, text) in self.asked.items():
+            found = run(self.args(FIRN_IMG, command), self.where)
+            said = mask(found[1])
+            if command == 'map' and status == 0 and found[0] == 0:
+                text, said = [json.dumps(merged(json.loads(t), True))
+                              for t in (text, said)]
+            if (found[0], said) != (status, text):
+                out.append('firn-img %s %s in %s: status %d, not %d (%s) %s' % (
+                    command, self.name, os.path.basename(self.where), found[0],
+                    status, found[2].strip(), text_difference(text, said)))
         return out
-    status, text, _ = run([QEMU_IMG, 'check', '--output=json', name], where)
-    found = json.loads(text) if text.startswith('{') else {}
-    out['check'] = [status, found.get('corruptions', 0),
-                    found.get('leaks', 0), found.get('allocated-clusters'),
-                    found.get('compressed-clusters')]
-    status, text, _ = run([QEMU_IMG, 'map', '--output=json', name], where)
-    extents = json.loads(text) if status == 0 else []
-    out['map'] = merged(extents)
-    return out
 
 
-def merged(extents):
-    """The map without host offsets, which are free to differ."""
+RAW_STEP = 65536
+
+
+def merged(extents, offsets, raw=False):
+    """The map: each extent [start, length, what it is], see above."""
     out = []
     for e in extents:
-        # A hole of the file inside a cluster with data comes and goes.
+        start, end = e['start'], e['start'] + e['length']
+        if raw and e['data']:
+            start = start // RAW_STEP * RAW_STEP
+            end = -(-end // RAW_STEP) * RAW_STEP
         zero = e['zero'] and not e['data']
-        kind = (e['depth'], e['present'], zero, e['data'])
-        if out and out[-1][2] == kind:
-            out[-1][1] += e['length']
+        kind = [e['depth'], e['present'], zero, e['data']]
+        if offsets and e['present'] and 'offset' in e:
+            kind.append(e['offset'] - e['start'])
+        if raw and (not e['data'] or end <= RAW_STEP):
+            continue
+        if out and out[-1][2] == kind and out[-1][1] >= start:
+            out[-1][1] = end
         else:
-            out.append([e['start'], e['length'], kind])
+            out.append([start, end, kind])
     return out
+
+
+def content_differences(sides, name):
+    paths = [os.path.join(s, name) for s in sides]
+    compare = [QEMU_IMG, 'compare', '-U']
+    status, text, err = run(compare + paths, sides[0])
+    # An image that nobody can open has no content.
+    if status and run(compare + [paths[0]] * 2, sides[0])[0] == 0:
+        return ['%s: contents: %s %s' % (name, text, err)]
+    return []
+
+
+def image_differences(sides, name, strict=2):
+    """
+    How image @name differs in the two directories. @strict: 2 all, 1 contents
+    and soundness, 0 soundness.
+    """
+    out = []
+    paths = [os.path.join(s, name) for s in sides]
+    if filecmp.cmp(*paths, shallow=False):
+        return Description(sides[0], name).ours() if strict == 2 else out
+    one, two = [Description(s, name) for s in sides]
+    for key in one.parts if strict == 2 else ():
+        if one.parts[key] != two.parts.get(key):
+            out.append('%s: %s is %s, not %s' % (
+                name, key, two.parts.get(key), one.parts[key]))
+    if one.asked.get('check', [0])[0] != two.asked.get('check', [0])[0]:
+        out.append('%s: check ends with %s, not %s' % (
+            name, two.asked.get('check'), one.asked.get('check')))
+    # Reading comes last: a page that was read is no hole any more.
+    if strict == 2:
+        out += one.ours() + two.ours()
+    return out + (content_differences(sides, name) if strict else [])
+
+
+class Side:
+    """A command line that was run by one tool in its own directory."""
+
+    def __init__(self, path, program, line):
+        self.path = path
+        self.before = files(path)
+        self.out, self.err, self.statuses = '', '', []
+        for part in line.split(' ; '):
+            args = shlex.split(part)
+            if args[0] in ('qemu-io', 'qemu-img'):
+                run(args, path)
+                continue
+            status, out, err = run([program] + args, path)
+            self.out += mask(out)
+            self.statuses.append(status)
+            self.err += err
+        self.after = files(path)
+
+    def changed(self, name):
+        return self.after[name] != self.before.get(name)
 
 
 class Pair:
-    """One command line in two directories."""
+    """Runs command lines, each in two directories; thread-safe."""
 
-    def __init__(self, fixtures, where):
-        self.fixtures = fixtures
+    def __init__(self, where):
         self.where = where
+        self.fixtures = os.path.join(where, 'fixtures')
+        make_fixtures(self.fixtures)
+        names = sorted(files(self.fixtures))
+        self.needs = {name: self.chain(name) for name in names}
 
-    def side(self, name):
-        path = os.path.join(self.where, name, 'd')
-        shutil.rmtree(os.path.dirname(path), ignore_errors=True)
-        os.makedirs(os.path.dirname(path))
-        subprocess.run(['cp', '-a', '--sparse=auto', self.fixtures, path],
-                       check=True)
-        return path
+    def chain(self, name):
+        """@name and the files it does not work without."""
+        status, text, err = run([QEMU_IMG, 'info', '--backing-chain',
+                                 '--output=json', name], self.fixtures)
+        if status:
+            raise RuntimeError(err)
+        found = set()
+        for layer in json.loads(text):
+            spec = layer.get('format-specific', {}).get('data', {})
+            found |= {os.path.normpath(layer['filename']),
+                      spec.get('data-file', name)}
+        return found
+
+    def side(self, where, name, program, line):
+        path = os.path.join(where, name)
+        os.makedirs(os.path.join(path, 'sub'))
+        wanted = set()
+        for fixture, needs in self.needs.items():
+            if os.path.basename(fixture) in line:
+                wanted |= needs
+        if wanted:
+            subprocess.run(['cp', '-a', '--sparse=auto', '--parents',
+                            *sorted(wanted), path], check=True,
+                           cwd=self.fixtures)
+        return Side(path, program, line)
 
     def compare(self, line):
         """
-        A list of differences, empty when the two agree. A line that starts
-        with "! " differs on purpose (docs/compatibility.md): only exit
-        statuses are compared.
+        (differences, would a tool that does nothing differ). In a line that
+        starts with "! " output and structure differ on purpose
+        (docs/compatibility.md): exit status and contents are compared. With
+        "!! " the contents differ, too. Where it starts with "~ " the output is
+        a text of each tool's own.
         """
-        wanted = line.startswith('! ')
-        line = line[2:] if wanted else line
-        sides, results, before = [], [], []
-        for name, program in (('qemu', QEMU_IMG), ('firn', FIRN_IMG)):
-            path = self.side(name)
-            before.append(files(path))
-            text, statuses, errors = '', [], ''
-            for part in line.split(' ; '):
-                args = words(part)
-                if args[0] == 'qemu-io' or args[0] == 'qemu-img':
-                    run(args, path)
-                    continue
-                status, out, err = run([program] + args, path)
-                text += mask(out)
-                statuses.append(status)
-                errors += err
-            sides.append(path)
-            results.append((statuses, text, errors))
-        if wanted:
-            return [] if results[0][0] == results[1][0] else [
-                'exit status %s, not %s (%s)' % (
-                    results[1][0], results[0][0], results[1][2].strip())]
-        return self.differences(sides, results, before)
-
-    def differences(self, sides, results, before):
-        out = []
-        if results[0][0] != results[1][0]:
-            out.append('exit status %s, not %s (%s)' % (
-                results[1][0], results[0][0], results[1][2].strip()))
-        if results[0][1] != results[1][1]:
-            out.append('output\n%s\nnot\n%s\n(%s)' % (
-                results[1][1], results[0][1], results[1][2].strip()))
-        if any(results[0][0]):
-            return out
-        after = [files(s) for s in sides]
-        if after[0].keys() != after[1].keys():
-            out.append('files %s, not %s' % (sorted(after[1]),
-                                             sorted(after[0])))
-            return out
-        for name in after[0]:
-            if all(after[i][name] == before[i].get(name) for i in (0, 1)):
-                continue
-            out += self.image_differences(sides, name)
-        return out
+        kind, line = re.match(r'(~|!!?|) ?(.*)', line).groups()
+        with tempfile.TemporaryDirectory(dir=self.where) as where:
+            one = self.side(where, 'qemu', QEMU_IMG, line)
+            two = self.side(where, 'firn', FIRN_IMG, line)
+            if kind == '~':
+                one.out, two.out = bool(one.out), bool(two.out)
+            found = self.differences(one, two, 2 - len(kind.strip('~')))
+            # "true" in place of firn-img: no output, status 0, no file touched.
+            seen = (one.out or any(one.statuses) or
+                    any(one.changed(name) for name in one.after))
+        return found, bool(seen)
 
     @staticmethod
-    def image_differences(sides, name):
+    def differences(one, two, strict):
+        """@strict: 2 all, 1 no output and structure, 0 no contents either."""
         out = []
-        a, b = [describe(s, name) for s in sides]
-        for key in a:
-            if a[key] != b.get(key):
-                out.append('%s: %s is %s, not %s' % (name, key, b.get(key),
-                                                     a[key]))
-        paths = [os.path.join(s, name) for s in sides]
-        compare = [QEMU_IMG, 'compare', '-U']
-        status, text, err = run(compare + paths, sides[0])
-        # An image that nobody can open has no content.
-        if status and run(compare + [paths[0]] * 2, sides[0])[0] == 0:
-            out.append('%s: contents: %s %s' % (name, text, err))
+        if one.statuses != two.statuses:
+            out.append('exit status %s, not %s (%s)' % (
+                two.statuses, one.statuses, two.err.strip()))
+        if strict == 2 and one.out != two.out:
+            out.append('%s\n(%s)' % (text_difference(str(one.out),
+                                                    str(two.out)),
+                                     two.err.strip()))
+        # What fails may leave less behind, and nothing counts but what was
+        # there before.
+        failed = any(one.statuses)
+        names = set(one.after)
+        if failed:
+            names &= set(one.before)
+        if not names <= set(two.after) <= set(one.after):
+            return out + ['files %s, not %s' % (sorted(two.after),
+                                                sorted(one.after))]
+        for name in sorted(names):
+            if one.changed(name) or two.changed(name):
+                out += image_differences((one.path, two.path), name, strict)
         return out

@@ -2,229 +2,219 @@
 # SPDX-License-Identifier: MIT
 """Shell scripts in the style this field tests with, run twice.
 
-Once with qemu-io as $IO and once with firn-io, nothing else being different:
-what they print (timings and names masked) and their exit status must be equal.
-Images are made and judged by qemu-img as $IMG both times.
+Each file scenarios/*.sh is one test. It calls qemu-img and qemu-io; they are
+QEMU's in one directory and links to firn-img and firn-io in another one, and
+nothing else differs. What the script prints (timings and names masked), its
+exit status, and every file that it leaves must be equal: contents, info, map
+and check, asked from the real qemu-img on both sides.
+
+FIRN_SCENARIO=PATTERN runs some of them.
 """
 
+import concurrent.futures
+import fnmatch
+import glob
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import unittest
 
-FIRN_IO = os.environ.get("FIRN_IO", "firn-io")
-QEMU_IO = os.environ.get("QEMU_IO", "qemu-io")
-QEMU_IMG = os.environ.get("QEMU_IMG", "qemu-img")
-SECONDS = 60
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+import img_conformance as conformance  # noqa: E402
 
-PRELUDE = """
-exec 2>/dev/null
-poke() { printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none; }
-check() { $IMG check "$@" >/dev/null; echo "check $?"; }
-new() { $IMG create -q -f qcow2 "$@"; }
-dbg() { echo "driver=qcow2,file.driver=blkdebug,file.image.filename=$1$2"; }
-"""
+SCRIPTS = os.path.join(HERE, 'scenarios')
+QEMU = {'qemu-img': shutil.which(os.environ.get('QEMU_IMG', 'qemu-img')),
+        'qemu-io': shutil.which(os.environ.get('QEMU_IO', 'qemu-io'))}
+FIRN = {'qemu-img': os.path.abspath(conformance.FIRN_IMG),
+        'qemu-io': os.path.abspath(os.environ.get(
+            'FIRN_IO', os.path.join(conformance.BUILD, 'tools/io/firn-io')))}
+NOTHING = {name: shutil.which('true') for name in QEMU}
+AT_LEAST = 170
+SECONDS = 40
+WORKERS = 3
 
-SCENARIOS = {
-    "patterns in three places survive a reopen": """
-        new t.qcow2 8M
-        for i in 1 2 3; do $IO -c "write -P $i ${i}M 100k" t.qcow2; done
-        for i in 1 2 3; do $IO -c "read -P $i ${i}M 100k" t.qcow2; done
-        check t.qcow2""",
-    "overlay over a pattern": """
-        new base 1M; $IO -c "write -P 1 0 1M" base
-        new -b base -F qcow2 top; $IO -c "write -P 2 64k 4k" top
-        $IO -c "read -P 1 0 64k" -c "read -P 2 64k 4k" -c "read -P 1 68k 60k" \\
-            top
-        $IO -c map top""",
-    "three layers": """
-        new a 1M; $IO -c "write -P 1 0 192k" a
-        new -b a -F qcow2 b; $IO -c "write -P 2 64k 128k" b
-        new -b b -F qcow2 c; $IO -c "write -P 3 128k 64k" c
-        for i in 1 2 3; do $IO -c "read -P $i $(((i-1)*64))k 64k" c; done""",
-    "commit a chain": """
-        new base 1M; $IO -c "write -P 1 0 1M" base
-        new -b base -F qcow2 top; $IO -c "write -P 2 64k 64k" top
-        $IMG commit -q top; $IO -c "read -P 2 64k 64k" -c "read -P 1 0 64k" base
-        $IO -c map top""",
-    "rebase keeps what is read": """
-        new a 1M; $IO -c "write -P 1 0 1M" a; new b 1M
-        $IO -c "write -P 2 0 512k" b
-        new -b a -F qcow2 t; $IMG rebase -q -b b -F qcow2 t
-        $IO -c "read -P 1 0 1M" t; check t""",
-    "killed after a write that was flushed": """
-        new t 4M; $IO -c "write -P 7 0 1M" -c flush -c "sigraise 9" t; echo $?
-        check -r leaks t; $IO -c "read -P 7 0 1M" t""",
-    "killed before the flush leaves a sound image": """
-        new t 4M; $IO -c "write -P 7 0 1M" -c "sigraise 9" t >/dev/null
-        echo $?; check -r leaks t; check t""",
-    "abort with lazy refcounts": """
-        new -o lazy_refcounts=on t 4M
-        $IO -c "write -P 5 0 64k" -c flush -c abort t >/dev/null; echo $?
-        check -r all t; $IO -c "read -P 5 0 64k" t; check t""",
-    "a write that fails once": """
-        new t 1M
-        $IO --image-opts -c "write -P 1 0 64k" -c "write -P 2 0 64k" \\
-            $(dbg t ,file.inject-error.0.event=write_aio,file.inject-error.0.once=on)
-        echo $?; $IO -c "read -P 2 0 64k" t""",
-    "a rule file": """
-        new t 1M
-        printf '[inject-error]\\nevent = "read_aio"\\nerrno = "5"\\n' > rules
-        $IO -c "write -P 1 0 64k" t
-        $IO -c "read 0 64k" blkdebug:rules:t; echo $?""",
-    "states order two errors": """
-        new t 1M
-        printf '[set-state]\\nstate = "1"\\nevent = "write_aio"\\n'\\
-'new_state = "2"\\n[inject-error]\\nstate = "2"\\nevent = "write_aio"\\n'\\
-'errno = "28"\\n' > rules
-        $IO -c "write 0 64k" -c "write 0 64k" blkdebug:rules:t; echo $?""",
-    "an L2 table that cannot be loaded": """
-        new t 1M; $IO -c "write -P 1 0 64k" t >/dev/null
-        $IO --image-opts -c "read 0 64k" \\
-            $(dbg t ,file.inject-error.0.event=l2_load)
-        echo $?; $IO -c "read -P 1 0 64k" t""",
-    "errors at every step of an allocation": """
-        for e in l2_load l2_alloc_write refblock_alloc cluster_alloc write_aio
-        do
-            new t 1M
-            $IO --image-opts -c "write -P 1 0 128k" $(dbg t \\
-              ,file.inject-error.0.event=$e,file.inject-error.0.immediately=on)\\
-              >/dev/null
-            check -r leaks t >/dev/null; check t
-        done""",
-    "one write overtakes another": """
-        new t 4M
-        $IO --image-opts -c "break write_aio A" -c "aio_write -P 1 0 64k" \\
-            -c "wait_break A" -c "write -P 2 1M 64k" -c "resume A" \\
-            -c aio_flush $(dbg t)
-        $IO -c "read -P 1 0 64k" -c "read -P 2 1M 64k" t; check t""",
-    "a read waits at a breakpoint": """
-        new t 1M; $IO -c "write -P 4 0 64k" t
-        $IO --image-opts -c "break read_aio R" -c "aio_read -P 4 0 64k" \\
-            -c "wait_break R" -c "write -P 5 512k 64k" -c "resume R" \\
-            -c aio_flush $(dbg t)""",
-    "overlapping writes into one new cluster": """
-        new t 1M
-        $IO --image-opts -c "break write_aio A" -c "aio_write -P 1 0 4k" \\
-            -c "wait_break A" -c "aio_write -q -P 2 8k 4k" -c "resume A" \\
-            -c aio_flush $(dbg t) | sort
-        $IO -c "read -P 1 0 4k" -c "read -P 0 4k 4k" -c "read -P 2 8k 4k" t
-        check t""",
-    "a bad magic": """
-        new t 1M; poke t 0 'X'
-        $IO -f qcow2 -c "read 0 512" t; echo $?""",
-    "a version nobody knows": """
-        new t 1M; poke t 7 '\\011'
-        $IO -f qcow2 -c "read 0 512" t; echo $?""",
-    "an L1 table that is not aligned": """
-        new t 1M; poke t 47 '\\001'
-        $IO -c "read 0 512" t; echo $?""",
-    "an incompatible feature": """
-        new t 1M; poke t 72 '\\200'
-        $IO -c "read 0 512" t; echo $?""",
-    "a corrupt image is not written to": """
-        new t 1M; poke t 79 '\\002'
-        $IO -c "write 0 512" t; echo $?; $IO -r -c "read -P 0 0 512" t""",
-    "an L2 entry that is not aligned": """
-        new t 1M; $IO -c "write 0 64k" t >/dev/null
-        poke t $((0x40007)) '\\001'
-        $IO -c "read 0 512" t; echo $?""",
-    "snapshots apply and go": """
-        new t 1M; $IO -c "write -P 1 0 256k" t; $IMG snapshot -c s1 t
-        $IO -c "write -P 2 0 128k" t; $IO -c "read -P 2 0 128k" t
-        $IMG snapshot -a s1 t; $IO -c "read -P 1 0 256k" t
-        $IMG snapshot -d s1 t; check t""",
-    "vmstate lies behind the disk": """
-        new t 1M; $IO -c "write -b -P 9 0 64k" -c "read -b -P 9 0 64k" t
-        $IO -c length -c "read -P 0 0 1M" t; check t""",
-    "compressed clusters are written over": """
-        new t 1M; $IO -c "write -c -P 1 0 64k" -c "write -c -P 2 64k 64k" t
-        $IO -c "write -P 3 4k 4k" -c "read -P 1 0 4k" -c "read -P 3 4k 4k" \\
-            -c "read -P 2 64k 64k" t
-        check t""",
-    "zeroes and discards": """
-        new t 1M; $IO -c "write -P 1 0 1M" t
-        $IO -c "write -z 64k 64k" -c "discard 128k 64k" -c "write -zu 256k 4k" t
-        $IO -c "read -P 0 64k 128k" -c "read -P 0 256k 4k" -c "read -P 1 0 64k" t
-        check t""",
-    "grow and shrink": """
-        new t 1M; $IO -c "write -P 1 0 1M" -c "truncate 2M" -c length t
-        $IO -c "read -P 0 1M 1M" -c "truncate 512k" -c "truncate 1M" t
-        $IO -c "read -P 1 0 512k" -c "read -P 0 512k 512k" t; check t""",
-    "reopened read-only and back": """
-        new t 1M
-        $IO -c "write -P 1 0 64k" -c "reopen -r" -c "write 0 64k" \\
-            -c "read -P 1 0 64k" -c "reopen -w" -c "write -P 2 0 64k" t; echo $?
-        $IO -c "read -P 2 0 64k" t; check t""",
-    "two processes want one image": """
-        new t 1M
-        (echo "write 0 1k"; sleep 1; echo quit) | $IO t >/dev/null &
-        sleep 0.4
-        $IO -c "write 0 1k" t; echo $?; $IO -r -U -c "length" t; echo $?; wait""",
-    "a pattern file": """
-        new t 1M; printf 'abc' > p
-        $IO -c "write -s p 0 9" -c "read -v 0 12" t""",
-    "copy on read": """
-        new base 1M; $IO -c "write -P 1 0 256k" base
-        new -b base -F qcow2 top; $IO -C -c "read -P 1 70k 1k" top
-        $IO -c map top; $IO -c "read -P 1 64k 64k" top; check top""",
-    "an overlay that is forgotten": """
-        new t 1M; $IO -c "write -P 1 0 64k" t
-        $IO -s -c "write -P 2 0 64k" -c "read -P 2 0 64k" t
-        $IO -c "read -P 1 0 64k" t""",
-    "verified against a raw image": """
-        $IMG create -q -f raw r 1M; new t 1M
-        $IO -f raw -c "write -P 1 0 64k" -c "read -P 1 0 64k" blkverify:r:t
-        $IO -f raw -c "read -P 1 0 64k" r; $IO -c "read -P 1 0 64k" t
-        $IO -c "write -P 2 0 512" t; $IO -f raw -c "read 0 64k" blkverify:r:t \\
-            >/dev/null
-        echo $?""",
-    "a small cluster size, many tables": """
-        new -o cluster_size=512 t 2M
-        for i in $(seq 1 9); do $IO -c "write -P $i $((i*200))k 100k" t; done
-        for i in $(seq 1 9); do $IO -c "read -P $i $((i*200))k 100k" t; done
-        check t""",
-    "commands from a script": """
-        new t 1M
-        $IO t <<END
-write -P 1 0 4k
-aio_write -P 2 4k 4k
-aio_flush
-read -P 1 0 4k
-read -P 2 4k 4k
-END
-        echo $?""",
-}
+TIMES = re.compile(r'ops; .* ops/sec\)')
+# bash tells of a mistake in the script so, but of a killed job, too.
+MISTAKE = re.compile(r'line \d+: (?!\s*\d+ (Killed|Aborted|Terminated|Done))')
 
-TIMES = re.compile(r"ops; .* ops/sec\)")
+
+def scripts():
+    return sorted(glob.glob(os.path.join(SCRIPTS, '*.sh')))
 
 
 def mask(text):
-    text = TIMES.sub("ops; TIMES", text)
-    return text.replace("qemu-io> ", "> ").replace("firn-io> ", "> ")
+    text = TIMES.sub('ops; TIMES', text)
+    text = re.sub(r'(qemu|firn)-io> ', '> ', text)
+    return conformance.mask(text)
 
 
-@unittest.skipUnless(shutil.which(QEMU_IO) and shutil.which(QEMU_IMG),
-                     "no qemu-io to compare with")
+class Play:
+    """One run of a script: .out, .err, .status and its directory .path."""
+
+    def __init__(self, script, tools, where, name):
+        self.path = os.path.join(where, name)
+        names = os.path.join(where, name + '-tools')
+        os.makedirs(self.path)
+        os.makedirs(names)
+        for tool, program in tools.items():
+            os.symlink(program, os.path.join(names, tool))
+        env = dict(os.environ, TZ='UTC', LC_ALL='C',
+                   PATH=names + ':' + os.environ['PATH'])
+        # Files, not pipes: what a script leaves behind cannot make us wait.
+        with open(names + '/out', 'w+b') as out, \
+                open(names + '/err', 'w+b') as err:
+            job = subprocess.Popen(
+                ('bash', script), cwd=self.path, env=env, stdout=out,
+                stderr=err, stdin=subprocess.DEVNULL, start_new_session=True)
+            try:
+                self.status = job.wait(SECONDS)
+            except subprocess.TimeoutExpired:
+                self.status = 'over after %d seconds' % SECONDS
+                os.killpg(job.pid, signal.SIGKILL)
+                job.wait()
+            out.seek(0)
+            err.seek(0)
+            self.out = mask(out.read().decode(errors='replace'))
+            self.err = err.read().decode(errors='replace')
+
+    def faults(self):
+        """Why this run shows nothing, whatever the other one does."""
+        out = []
+        if self.status:
+            out.append('the script ends with %s' % self.status)
+        if not self.out.strip():
+            out.append('the script prints nothing')
+        mistakes = [line for line in self.err.splitlines()
+                    if MISTAKE.search(line)]
+        if mistakes:
+            out.append('a mistake in the script: ' + mistakes[0])
+        return out
+
+
+def differences(one, two):
+    """What @two, a Play, does otherwise than @one."""
+    out = []
+    if one.status != two.status:
+        out.append('exit status %s, not %s' % (two.status, one.status))
+    if one.out != two.out:
+        out.append(conformance.text_difference(one.out, two.out))
+    names = [sorted(conformance.files(p.path)) for p in (one, two)]
+    if names[0] != names[1]:
+        return out + ['files %s, not %s' % (names[1], names[0])]
+    for name in names[0]:
+        out += conformance.image_differences((one.path, two.path), name)
+    return out
+
+
+def judge(script):
+    """(differences from QEMU, did tools that do nothing differ, stderr)."""
+    with tempfile.TemporaryDirectory(prefix='firn-scene-') as where:
+        qemu = Play(script, QEMU, where, 'qemu')
+        found = qemu.faults()
+        if found:
+            return found, True, qemu.err
+        nothing = Play(script, NOTHING, where, 'nothing')
+        firn = Play(script, FIRN, where, 'firn')
+        return (differences(qemu, firn), nothing.out != qemu.out,
+                'qemu:\n%s\nfirn:\n%s' % (qemu.err, firn.err))
+
+
 class Scenarios(unittest.TestCase):
-    def play(self, script, program):
-        with tempfile.TemporaryDirectory(prefix="firn-scene-") as where:
-            done = subprocess.run(
-                ("bash", "-c", PRELUDE + script), cwd=where, text=True,
-                timeout=SECONDS, check=False, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, errors="replace",
-                env=dict(os.environ, IO=program, IMG=QEMU_IMG))
-        return mask(done.stdout), done.returncode
+    @classmethod
+    def setUpClass(cls):
+        wanted = os.environ.get('FIRN_SCENARIO', '*')
+        cls.pool = concurrent.futures.ThreadPoolExecutor(WORKERS)
+        cls.results = {
+            script: cls.pool.submit(judge, script) for script in scripts()
+            if fnmatch.fnmatch(os.path.basename(script), wanted)}
 
-    def test_scripts_do_the_same(self):
-        for name, script in SCENARIOS.items():
-            with self.subTest(scenario=name):
-                peer = self.play(script, QEMU_IO)
-                self.assertEqual(self.play(script, FIRN_IO), peer)
-                self.assertTrue(peer[0])
+    @classmethod
+    def tearDownClass(cls):
+        cls.pool.shutdown()
+
+    def test_there_are_enough(self):
+        self.assertGreaterEqual(len(scripts()), AT_LEAST)
+
+    def test_each_opens_with_what_it_shows(self):
+        for script in scripts():
+            with open(script) as f:
+                self.assertRegex(f.readline(), r'^# .*\.$', script)
+
+    def show(self, script):
+        if script not in self.results:
+            self.skipTest('not in FIRN_SCENARIO')
+        found, seen, told = self.results[script].result()
+        self.assertFalse(found, '\n'.join(found) + '\n' + told)
+        self.assertTrue(seen, 'tools that do nothing print the same')
 
 
-if __name__ == "__main__":
+class TheRunner(unittest.TestCase):
+    """What makes a scenario fail."""
+
+    def judge(self, text, tools=None):
+        with tempfile.TemporaryDirectory(prefix='firn-scene-') as where:
+            script = os.path.join(where, 'x.sh')
+            with open(script, 'w') as f:
+                f.write('. %s/helpers\n%s\n' % (SCRIPTS, text))
+            one = Play(script, QEMU, where, 'one')
+            two = Play(script, tools or QEMU, where, 'two')
+            return one.faults() + differences(one, two)
+
+    def test_a_good_script_passes(self):
+        self.assertEqual(self.judge('new t 1M; check t; echo x; kill -9 $$ &\n'
+                                    'sleep 0.01; true')[1:], [])
+        self.assertEqual(self.judge('new t 1M; sound t'), [])
+
+    def test_a_broken_script_fails(self):
+        for text in ('new t 1M; sound t; nosuchcommand; true',
+                     'sound t; if', 'echo x; false', 'true',
+                     'echo $nosuchvariable', 'echo x; exit 3'):
+            with self.subTest(text=text):
+                self.assertTrue(self.judge(text))
+
+    def test_tools_that_print_nothing_fail(self):
+        self.assertTrue(self.judge('new t 1M; check t', NOTHING))
+
+    def test_other_output_status_and_files_are_seen(self):
+        with tempfile.TemporaryDirectory(prefix='firn-scene-') as where:
+            odd = os.path.join(where, 'odd')
+            with open(odd, 'w') as f:
+                f.write('#!/bin/sh\n%s "$@"; s=$?\ncase "$1" in\n'
+                        'check) echo more;; create) %s -q -f raw -c '
+                        '"write -P 7 0 1k" t; exit $s;; map) exit 9;; esac\n'
+                        'exit $s\n' % (QEMU['qemu-img'], QEMU['qemu-io']))
+            os.chmod(odd, 0o755)
+            tools = dict(QEMU, **{'qemu-img': odd})
+            for text in ('new t 1M; rm t; qemu-img create -q -f raw t 1M;'
+                         'echo x', 'qemu-io -c q; qemu-img create t 1M;'
+                         'qemu-img check t; rm t',
+                         'qemu-img create t 1M; st qemu-img map t; rm t'):
+                with self.subTest(text=text):
+                    self.assertTrue(self.judge(text, tools))
+
+
+def add_test(script):
+    name = os.path.basename(script)[:-len('.sh')]
+    with open(script) as f:
+        shows = f.readline().lstrip('# ').strip()
+
+    def test(self):
+        self.show(script)
+    test.__doc__ = '%s: %s' % (name, shows)
+    setattr(Scenarios, 'test_' + name.replace('-', '_'), test)
+
+
+for each in scripts():
+    add_test(each)
+
+if not all(QEMU.values()):
+    Scenarios = unittest.skip('no qemu-img, qemu-io')(Scenarios)
+    TheRunner = unittest.skip('no qemu-img, qemu-io')(TheRunner)
+
+if __name__ == '__main__':
     unittest.main()

@@ -1,0 +1,7 @@
+# A discard of a cluster whose write stands still.
+. "${0%/*}/helpers"
+new t 1M; io -c "write -P 1 0 128k" t
+io --image-opts -c "break write_aio A" -c "aio_write -q -P 2 0 64k" \
+    -c "wait_break A" -c "discard 64k 64k" -c "resume A" -c aio_flush $(dbg t)
+io -c "read -P 2 0 64k" -c "read -P 0 64k 64k" t
+sound t
