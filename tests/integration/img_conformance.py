@@ -152,6 +152,7 @@ class Description:
     def __init__(self, where, name):
         self.where, self.name = where, name
         self.asked = {}
+        self.encrypted = False
         self.parts = {'info': None, 'check': None, 'map': None}
         status, info = self.ask('info')
         if status:
@@ -163,6 +164,7 @@ class Description:
         info = without(info, ('actual-size', 'snapshots'))
         info.get('format-specific', {}).get('data', {}).pop('encrypt', None)
         self.parts['info'] = info
+        self.encrypted = info.get('encrypted')
         self.parts['length'] = (self.format == 'raw' and
                                 os.stat(os.path.join(where, name)).st_size)
         if self.format == 'qcow2':
@@ -192,6 +194,8 @@ class Description:
         out = []
         if self.parts.get('length', 0) % 512:
             return out      # qemu-img rounds up, we tell the true length
+        if self.encrypted:
+            return out      # firn-img wants the key
         for command, (status, text) in self.asked.items():
             found = run(self.args(FIRN_IMG, command), self.where)
             said = mask(found[1])

@@ -6,4 +6,4 @@ st qemu-img convert -O qcow2 b flat
 st qemu-img convert -O qcow2 -B a -F qcow2 b over
 alike b flat; alike b over
 qemu-img info over | grep backing; io -c map over
-check over
+sound over

@@ -6,4 +6,4 @@ new -b b -F qcow2 t; io -c "write -P 3 128k 64k" t
 st qemu-img rebase -b a -F qcow2 t; rm b
 io -c "read -P 1 0 64k" -c "read -P 2 64k 64k" -c "read -P 3 128k 64k" \
     -c "read -P 1 192k 832k" t
-check t
+sound t

@@ -6,4 +6,4 @@ new -b b -F qcow2 t; io -c "write -P 3 512k 64k" t
 st qemu-img rebase -b "" t; rm a b
 io -c "read -P 1 0 64k" -c "read -P 2 64k 64k" -c "read -P 1 128k 128k" \
     -c "read -P 3 512k 64k" -c "read -P 0 576k 448k" t
-check t
+sound t
