@@ -24,12 +24,11 @@ WORKERS = 3
 # Lines that succeed, print nothing and change nothing: a tool that does
 # nothing passes them.
 SILENT = 12
-# What the table of options has and qemu-img 7.2 does not tell of.
+# What scripts use and qemu-img 7.2 does not tell of.
 EXTRA = {'commit': ['-c'], 'measure': ['-U'],
          'main': ['--version', '-V', '--help', '-h', '-T', '--trace']}
 # What firn-img has and qemu-img 7.2 has not, so there is nothing to compare.
-OURS = {'bench': {'--object'}, 'convert': {'--source-image-opts'},
-        'rebase': {'-c'}, 'snapshot': {'-f'}}
+OURS = {'bench': {'--object'}, 'rebase': {'-c'}, 'snapshot': {'-f'}}
 WORD = re.compile(r'(?<![\w-])(--[a-z][a-z-]+|-[A-Za-z]|[a-z]+(?==))(?![a-z])')
 
 

@@ -86,7 +86,8 @@ static int use_backing(const Create *p, const char *filename, BdrvOptions *o)
 {
     const char *backing = bdrv_options_get(o, "backing_file");
     g_autofree char *path = NULL;
-    ImgSource src = { .format = bdrv_options_get(o, "backing_fmt") };
+    ImgSource src = { .format = bdrv_options_get(o, "backing_fmt"),
+                      .flags = BDRV_O_NO_IO };
     bool need_size = !bdrv_options_get(o, "size");
     BlockBackend *blk;
     int64_t size;
