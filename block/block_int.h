@@ -373,6 +373,12 @@ int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs,
                                             uint64_t offset, uint64_t bytes,
                                             uint64_t *ret_bytes,
                                             uint64_t *ret_map);
+/*
+ * @bs does not hold what *@status was said of: the node that is to be asked
+ * next, or NULL. Then *@status has ZERO, unless only a read tells: what a
+ * driver that has no backing files is put on may have one.
+ */
+BlockDriverState *bdrv_behind(BlockDriverState *bs, int *status);
 /* The child that @bs has its data in. */
 BdrvChild *bdrv_data_child(BlockDriverState *bs);
 /*

@@ -358,6 +358,7 @@ static int coroutine_fn status_of_top(BlockDriverState *bs, uint64_t offset,
                                       uint64_t *bytes)
 {
     uint64_t map = 0, backing_end;
+    BlockDriverState *behind;
     int ret;
 
     while (bs->drv->is_filter && bs->file) {
@@ -367,7 +368,11 @@ static int coroutine_fn status_of_top(BlockDriverState *bs, uint64_t offset,
     if (ret < 0 || (ret & BDRV_BLOCK_ALLOCATED)) {
         return ret < 0 ? ret : bdrv_co_find_holes(bs, ret, map, bytes);
     }
-    backing_end = bs->backing ? bs->backing->bs->total_bytes : 0;
+    behind = bdrv_behind(bs, &ret);
+    if (!behind) {
+        return ret & BDRV_BLOCK_ZERO ? ret : BDRV_BLOCK_DATA;
+    }
+    backing_end = behind->total_bytes;
     if (offset >= backing_end) {
         return BDRV_BLOCK_ZERO; /* nothing decides */
     }

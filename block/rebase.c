@@ -84,7 +84,7 @@ typedef struct Origin {
 static int coroutine_fn find_origin(const BdrvChild *child, uint64_t offset,
                                     uint64_t *bytes, Origin *ret)
 {
-    BlockDriverState *bs = child ? child->bs : NULL;
+    BlockDriverState *bs = child ? child->bs : NULL, *behind;
 
     *ret = (Origin) { 0 };
     while (bs) {
@@ -107,7 +107,9 @@ static int coroutine_fn find_origin(const BdrvChild *child, uint64_t offset,
             ret->mapped = status & BDRV_BLOCK_OFFSET_VALID;
             return 0;
         }
-        bs = bs->backing ? bs->backing->bs : NULL;
+        behind = bdrv_behind(bs, &status);
+        ret->bs = behind || (status & BDRV_BLOCK_ZERO) ? NULL : bs;
+        bs = behind;
     }
     return 0;
 }

@@ -42,11 +42,24 @@ int coroutine_fn bdrv_co_find_holes(BlockDriverState *bs, int flags,
     return flags | (ret & BDRV_BLOCK_ZERO);
 }
 
+BlockDriverState *bdrv_behind(BlockDriverState *bs, int *status)
+{
+    while (bs->drv->is_filter && bs->file) {
+        bs = bs->file->bs;
+    }
+    if (bs->backing) {
+        return bs->backing->bs;
+    }
+    *status |= bs->drv->co_change_backing_file ? BDRV_BLOCK_ZERO : 0;
+    return NULL;
+}
+
 int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs,
                                             uint64_t offset, uint64_t bytes,
                                             uint64_t *ret_bytes,
                                             uint64_t *ret_map)
 {
+    BlockDriverState *behind;
     uint64_t map = 0;
     int ret;
 
@@ -58,15 +71,11 @@ int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs,
         if (ret & BDRV_BLOCK_ALLOCATED) {
             break;
         }
-        while (bs->drv->is_filter && bs->file) {
-            bs = bs->file->bs;
-        }
-        if (!bs->backing) {
-            /* Other drivers know what is below, and may not care. */
-            ret |= bs->drv->co_change_backing_file ? BDRV_BLOCK_ZERO : 0;
+        behind = bdrv_behind(bs, &ret);
+        if (!behind) {
             break;
         }
-        bs = bs->backing->bs;
+        bs = behind;
     }
     ret = bdrv_co_find_holes(bs, ret, map, &bytes);
     if (ret < 0) {
