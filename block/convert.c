@@ -174,16 +174,49 @@ static int coroutine_fn write_zeroes(Convert *c, uint64_t offset,
     return ret < 0 ? failed(c, "write zeroes", offset, ret) : 0;
 }
 
-static int coroutine_fn write_data(Convert *c, uint64_t offset,
-                                   uint64_t bytes, uint8_t *buf)
+static uint64_t coroutine_fn target_cluster(const Convert *c)
 {
-    unsigned flags = c->o->compressed ? BDRV_REQ_WRITE_COMPRESSED : 0;
+    BdrvInfo info = { 0 };
+
+    (void)bdrv_co_get_info(blk_bs(c->o->target), &info);
+    return info.cluster_size ? info.cluster_size : 65536;
+}
+
+static int coroutine_fn write_buffer(Convert *c, uint64_t offset,
+                                     uint64_t bytes, uint8_t *buf,
+                                     unsigned flags)
+{
     QEMUIOVector qiov;
     int ret;
 
     qemu_iovec_init_buf(&qiov, buf, bytes);
     ret = blk_co_pwritev(c->o->target, offset, bytes, &qiov, flags);
     return ret < 0 ? failed(c, "write", offset, ret) : 0;
+}
+
+/* Of bytes up to @end: how many are no whole cluster, nor the rest of the disk,
+ * because the target goes on there? */
+static uint64_t coroutine_fn broken_cluster(const Convert *c, uint64_t end)
+{
+    return end == c->total && end < blk_bs(c->o->target)->total_bytes
+           ? end % target_cluster(c) : 0;
+}
+
+static int coroutine_fn write_data(Convert *c, uint64_t offset,
+                                   uint64_t bytes, uint8_t *buf)
+{
+    uint64_t whole;
+    int ret = 0;
+
+    if (!c->o->compressed) {
+        return write_buffer(c, offset, bytes, buf, 0);
+    }
+    whole = bytes - MIN(bytes, broken_cluster(c, offset + bytes));
+    if (whole) {
+        ret = write_buffer(c, offset, whole, buf, BDRV_REQ_WRITE_COMPRESSED);
+    }
+    return ret < 0 || whole == bytes ? ret
+           : write_buffer(c, offset + whole, bytes - whole, buf + whole, 0);
 }
 
 /* Bytes from the start of @buf that are all zeroes, or all of blocks that are
@@ -223,14 +256,6 @@ static int coroutine_fn write_sparse(Convert *c, uint64_t offset,
         bytes -= n;
     }
     return ret;
-}
-
-static uint64_t coroutine_fn target_cluster(const Convert *c)
-{
-    BdrvInfo info = { 0 };
-
-    (void)bdrv_co_get_info(blk_bs(c->o->target), &info);
-    return info.cluster_size ? info.cluster_size : 65536;
 }
 
 static int coroutine_fn write_chunk(Convert *c, const Task *t, uint8_t *buf)

@@ -5,6 +5,7 @@
  */
 #include "qcow2_fixture.h"
 
+#include "block/convert.h"
 #include "tests/support/qcow2_checker.h"
 #include "util/thread-pool.h"
 
@@ -451,6 +452,37 @@ static void test_clusters_of_a_request_are_worked_on_in_parallel(void **state)
     fake_disk_free(d);
 }
 
+static void test_compressing_may_end_inside_a_longer_target(void **state)
+{
+    enum { SOURCE = 2 * 65536 + 1001, TARGET = 4 * 65536 };
+    FakeDisk *s = fake_disk_new("s", SOURCE), *t = fake_disk_new("t", 0);
+    g_autofree uint8_t *buf = g_malloc(TARGET), *want = g_malloc(TARGET);
+    BlockBackend *source = NULL;
+    BlkConvertOptions o = {
+        .sources = &source, .nb_sources = 1, .sparse_bytes = 4096,
+        .compressed = true,
+    };
+    GError *error = NULL;
+
+    s->sync = t->sync = true;
+    memset(want, 9, TARGET);
+    memset(want, 6, SOURCE);
+    q_create("fake:t", "size=256k");
+    o.target = q_open("fake:t", "", BDRV_O_RDWR);
+    assert_int_equal(blk_pwrite(o.target, SOURCE, TARGET - SOURCE,
+                                want + SOURCE), 0);
+    assert_int_equal(blk_open(test_ctx, "fake:s", q_options("driver=raw"),
+                              BDRV_O_RDWR, &source, &error), 0);
+    assert_int_equal(blk_pwrite(source, 0, SOURCE, want), 0);
+    q_check(blk_convert(&o, &error), error);
+    assert_int_equal(blk_pread(o.target, 0, TARGET, buf), 0);
+    assert_memory_equal(buf, want, TARGET);
+    q_close(o.target);
+    q_close(source);
+    fake_disk_free(s);
+    fake_disk_free(t);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_known_streams_decode),
     cmocka_unit_test(test_a_stream_must_fill_the_cluster_exactly),
@@ -477,6 +509,9 @@ static const struct CMUnitTest tests[] = {
                                     test_ctx_setup, test_ctx_teardown),
     cmocka_unit_test_setup_teardown(
         test_clusters_of_a_request_are_worked_on_in_parallel, test_ctx_setup,
+        test_ctx_teardown),
+    cmocka_unit_test_setup_teardown(
+        test_compressing_may_end_inside_a_longer_target, test_ctx_setup,
         test_ctx_teardown),
 };
 
