@@ -349,7 +349,20 @@ static int coroutine_fn copy(Rebase *r)
 
 /* ---- all of it ---- */
 
-static int check(const Rebase *r, GError **errp)
+/* Locks prevent that, unless sharing is forced. */
+static bool would_be_behind_itself(Rebase *r)
+{
+    BlockDriverState *bs = r->new ? r->new->bs : NULL;
+    int ignored = 0;
+
+    while (bs && !same_file(r, r->top->bs, bs)) {
+        bs = bs->drv->is_filter && bs->file ? bs->file->bs
+                                            : bdrv_behind(bs, &ignored);
+    }
+    return bs;
+}
+
+static int check(Rebase *r, GError **errp)
 {
     const BlockDriverState *bs = r->top->bs;
 
@@ -359,6 +372,11 @@ static int check(const Rebase *r, GError **errp)
     }
     if (bs->read_only) {
         return set_error(errp, -EROFS, "%s is open read-only", bs->filename);
+    }
+    if (would_be_behind_itself(r)) {
+        return set_error(errp, -ELOOP, "%s is in the backing chain of '%s'; "
+                         "no disk could be read then", bs->filename,
+                         r->new->bs->filename);
     }
     return 0;
 }

@@ -26,6 +26,13 @@ static const char *new_name(const Rebase *p)
     return p->backing && *p->backing ? p->backing : NULL;
 }
 
+/* Its path as it would find it. */
+static char *new_path(const Rebase *p)
+{
+    return bdrv_combine_filename(bdrv_get_filename(blk_bs(p->blk)),
+                                 p->backing);
+}
+
 static int open_new(Rebase *p)
 {
     g_autofree char *path = NULL;
@@ -34,7 +41,7 @@ static int open_new(Rebase *p)
     if (!new_name(p)) {
         return 0;
     }
-    path = bdrv_combine_filename(p->src.filename, new_name(p));
+    path = new_path(p);
     src.filename = path;
     p->new = img_open(&src);
     return p->new ? 0 : 1;
@@ -82,11 +89,10 @@ static int change(const Rebase *p)
 /* No disk can be read through a backing file that is itself. */
 static bool names_itself(const Rebase *p)
 {
-    g_autofree char *path = bdrv_combine_filename(p->src.filename,
-                                                  p->backing);
+    g_autofree char *path = new_path(p);
     struct stat image, backing;
 
-    return stat(p->src.filename, &image) == 0 && stat(path, &backing) == 0 &&
+    return stat(bdrv_get_filename(blk_bs(p->blk)), &image) == 0 && stat(path, &backing) == 0 &&
            image.st_dev == backing.st_dev && image.st_ino == backing.st_ino;
 }
 

@@ -279,6 +279,29 @@ static void test_what_both_chains_share_is_not_read(void **state)
     q_close(blk);
 }
 
+static void test_an_image_does_not_get_behind_itself(void **state)
+{
+    g_autofree char *top = test_path("top.qcow2");
+    g_autofree char *over = test_path("over.qcow2");
+    g_autofree char *options = g_strdup_printf(
+        "size=64k,backing_file=%s,backing_fmt=qcow2", top);
+    BlkRebaseOptions o = { .file = "over.qcow2", .format = "qcow2" };
+    g_autoptr(GError) error = NULL;
+    BlockBackend *blk;
+
+    q_create(top, "size=64k");
+    q_create(over, options);
+    o.backing = q_open(over, "", BDRV_O_FORCE_SHARE);
+    blk = q_open(top, "", BDRV_O_RDWR);
+    assert_int_equal(blk_rebase(blk, &o, &error), -ELOOP);
+    assert_non_null(error);
+    q_close(blk);
+    q_close(o.backing);
+    blk = q_open(top, "", 0);
+    assert_null(q_state(blk)->bs->backing);
+    q_close(blk);
+}
+
 #define R_TEST(f) cmocka_unit_test_setup_teardown(f, test_ctx_setup, \
                                                   test_ctx_teardown)
 
@@ -289,6 +312,7 @@ static const struct CMUnitTest tests[] = {
     R_TEST(test_zeroes_are_stored_where_there_were_no_tables),
     R_TEST(test_several_chunks_are_in_flight_but_no_more_than_asked_for),
     R_TEST(test_what_both_chains_share_is_not_read),
+    R_TEST(test_an_image_does_not_get_behind_itself),
 };
 
 FIRN_TEST_MAIN(tests)
