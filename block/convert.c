@@ -105,19 +105,26 @@ static int coroutine_fn read_source(BlockBackend *blk, uint64_t offset,
 
 /*
  * Sector by sector, zeroes for those that cannot be read; a run of them that
- * fail alike is told as one. @offset is that in the target.
+ * fail alike is told as one. @offset is that in the target. A dying disk may
+ * take seconds for each: it is not for the end of the chunk that a stop, or
+ * what failed elsewhere, waits. Returns 0, or -errno then.
  */
-static void coroutine_fn salvage(Convert *c, BlockBackend *blk,
-                                 uint64_t offset, uint64_t start,
-                                 uint64_t bytes, uint8_t *buf)
+static int coroutine_fn salvage(Convert *c, BlockBackend *blk,
+                                uint64_t offset, uint64_t start,
+                                uint64_t bytes, uint8_t *buf)
 {
-    uint64_t bad = 0;
-    int err = 0;
+    uint64_t at, bad = 0;
+    int err = 0, end = 0;
 
-    for (uint64_t at = 0; at < bytes; at += SECTOR) {
+    for (at = 0; at < bytes; at += SECTOR) {
         uint64_t n = MIN(SECTOR, bytes - at);
-        int ret = read_source(blk, offset + at - start, n, buf + at);
+        int ret;
 
+        end = c->error ? c->error : aio_check_stop();
+        if (end < 0) {
+            break;
+        }
+        ret = read_source(blk, offset + at - start, n, buf + at);
         if (ret < 0) {
             memset(buf + at, 0, n);
         }
@@ -130,8 +137,10 @@ static void coroutine_fn salvage(Convert *c, BlockBackend *blk,
         }
     }
     if (err < 0 && c->o->unreadable) {
-        c->o->unreadable(offset + bad, bytes - bad, err, c->o->opaque);
+        c->o->unreadable(offset + bad, MIN(at, bytes) - bad, err,
+                         c->o->opaque);
     }
+    return end;
 }
 
 /* A chunk may have parts of several sources. */
@@ -146,8 +155,7 @@ static int coroutine_fn read_chunk(Convert *c, uint64_t offset,
         n = MIN(bytes, start + blk_bs(blk)->total_bytes - offset);
         ret = read_source(blk, offset - start, n, buf);
         if (ret < 0 && c->o->salvage) {
-            salvage(c, blk, offset, start, n, buf);
-            ret = 0;
+            ret = salvage(c, blk, offset, start, n, buf);
         }
         if (ret < 0) {
             return failed(c, "read", offset, ret);

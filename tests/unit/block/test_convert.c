@@ -492,6 +492,33 @@ static void test_salvage_tells_of_one_run_once(void **state)
     assert_target_is_model(f);
 }
 
+static void test_salvage_ends_in_the_middle_of_a_chunk(void **state)
+{
+    Fixture *f = *state;
+
+    f->o.salvage = true;
+    f->o.unreadable = unreadable;
+    f->o.workers = 1;
+    f->o.nb_sources = 1;
+    f->o.sparse_bytes = 0;
+    fake_fail_nth(f->disks[0], FAKE_READ, 1, EIO, true);
+    fake_hold(f->disks[0], FAKE_READ, 10 * 512, 512);
+    start(f);
+    /* That of the chunk, and that of a sector. */
+    TEST_WAIT_UNTIL(fake_nb_held(f->disks[0]) == 1);
+    fake_release(f->disks[0], fake_nth_held(f->disks[0], 0));
+    TEST_WAIT_UNTIL(fake_nb_held(f->disks[0]) == 1);
+    aio_stop(test_ctx);
+    fake_release_all(f->disks[0]);
+    TEST_WAIT_UNTIL(f->done);
+
+    assert_int_equal(f->ret, -ECANCELED);
+    assert_int_equal(fake_count(f->disks[0], FAKE_READ), 12);
+    assert_int_equal(f->unread->len, 2);
+    assert_int_equal(g_array_index(f->unread, uint64_t, 1), 11 * 512);
+    assert_int_equal(fake_count(f->target_disk, FAKE_WRITE), 0);
+}
+
 /* ---- rate ---- */
 
 static void test_a_rate_is_kept(void **state)
@@ -524,6 +551,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_a_stop_ends_it_with_what_is_in_flight_done),
     TEST(test_salvage_reads_again_and_keeps_what_it_gets),
     TEST(test_salvage_tells_of_one_run_once),
+    TEST(test_salvage_ends_in_the_middle_of_a_chunk),
     TEST(test_a_rate_is_kept),
 };
 
