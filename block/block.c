@@ -186,11 +186,6 @@ static int take_generic_options(BdrvOptions *options, unsigned *flags,
     /* Of no effect: a node is read-only when it is opened so, and nodes are
      * not referred to by name. */
     g_free(bdrv_options_take(options, "node-name"));
-    ret = bdrv_options_take_bool(options, "auto-read-only", false, &read_only,
-                                 errp);
-    if (ret < 0) {
-        return ret;
-    }
     /* "off" does not make writable what was not opened for writing: a name
      * inside an image must not be able to do that. */
     ret = bdrv_options_take_bool(options, "read-only", false, &read_only,
