@@ -67,6 +67,7 @@ static void node_free(BlockDriverState *bs)
     g_free(bs->bitmaps_unusable);
     g_free(bs->opaque);
     g_free(bs->filename);
+    bdrv_options_free(bs->given);
     g_free(bs);
 }
 
@@ -337,6 +338,7 @@ static int coroutine_fn open_driver(BlockDriverState *bs,
     int ret;
 
     bs->opaque = g_malloc0(MAX(bs->drv->instance_size, 1));
+    bs->given = bdrv_options_copy(options);
     ret = bs->drv->co_open(bs, options, bs->open_flags, errp);
     if (ret < 0) {
         explain(errp, ret, "cannot open", bs->filename);

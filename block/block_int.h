@@ -71,6 +71,7 @@ struct BlockDriverState {
     AioContext *ctx;            /* home context, const */
     void *opaque;               /* drv->instance_size bytes, zeroed */
     char *filename;             /* for messages, const after open */
+    BdrvOptions *given;         /* to the driver; const after open */
     unsigned open_flags;        /* BDRV_O_*, const after open */
     bool read_only;             /* const after open */
     BdrvChild *parent_edge;     /* edge that owns this node, or NULL */
@@ -336,6 +337,8 @@ BlockDriver *bdrv_find_protocol(const char *filename, GError **errp);
 
 /* filename.c: does @filename start with a protocol prefix? */
 bool bdrv_has_protocol(const char *filename);
+/* Returns the name that opens the same disk, which may be "json:{...}". */
+char *bdrv_full_name(const BlockDriverState *bs);
 /* That prefix without the ':', to be freed, or NULL. */
 char *bdrv_protocol_name(const char *filename);
 

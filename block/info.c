@@ -48,7 +48,7 @@ static int coroutine_fn info_entry(void *opaque)
     BdrvInfo facts = { 0 };
     int ret = 0;
 
-    info->filename = g_strdup(bs->filename);
+    info->filename = bdrv_full_name(bs);
     info->format = g_strdup(bs->drv->format_name);
     info->virtual_size = bs->total_bytes;
     info->actual_size = allocated_bytes(bs);

@@ -74,6 +74,12 @@ const char *bdrv_options_get(const BdrvOptions *o, const char *key)
     return o ? g_hash_table_lookup(o->values, key) : NULL;
 }
 
+GList *bdrv_options_keys(const BdrvOptions *o)
+{
+    return g_list_sort(g_hash_table_get_keys(o->values),
+                       (GCompareFunc)strcmp);
+}
+
 bool bdrv_options_has_prefix(const BdrvOptions *o, const char *prefix)
 {
     GHashTableIter iter;

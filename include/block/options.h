@@ -51,6 +51,9 @@ void bdrv_options_set_default(BdrvOptions *o, const char *key,
 /* Returns the value, owned by @o, or NULL. @o may be NULL. */
 const char *bdrv_options_get(const BdrvOptions *o, const char *key);
 
+/* Returns the keys in order, owned by @o; the list is to be freed. */
+GList *bdrv_options_keys(const BdrvOptions *o);
+
 /* Returns whether a key starts with @prefix ("file."). @o may be NULL. */
 bool bdrv_options_has_prefix(const BdrvOptions *o, const char *prefix);
 
