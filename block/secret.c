@@ -154,6 +154,42 @@ int secret_add(const char *id, BdrvOptions *opts, GError **errp)
     return ret;
 }
 
+int secret_add_object(const char *text, GError **errp)
+{
+    g_autoptr(BdrvOptions) opts = NULL;
+    g_autofree char *type = NULL;
+    g_autofree char *id = NULL;
+    int ret = 0;
+
+    if (*text == '{') {
+        ret = bdrv_options_parse_json(&opts, text, errp);
+    } else if (g_str_has_prefix(text, "qom-type=")) {
+        ret = bdrv_options_parse(&opts, text, errp);
+    } else {
+        size_t len = strcspn(text, ",");
+
+        type = g_strndup(text, len);
+        if (!strcmp(type, "secret")) {
+            ret = bdrv_options_parse(&opts, text + len + !!text[len], errp);
+        }
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    if (!type) {
+        type = bdrv_options_take(opts, "qom-type");
+    }
+    if (!type || strcmp(type, "secret")) {
+        return set_error(errp, -EINVAL, "--object '%s': 'secret' is the only "
+                         "kind of object there is", type ? type : "");
+    }
+    id = bdrv_options_take(opts, "id");
+    if (!id) {
+        return set_error(errp, -EINVAL, "--object secret: id=NAME is missing");
+    }
+    return secret_add(id, g_steal_pointer(&opts), errp);
+}
+
 int secret_remove(const char *id)
 {
     bool gone;

@@ -17,6 +17,11 @@
  * Returns 0, -EEXIST, -EINVAL, or why the file cannot be read.
  */
 int secret_add(const char *id, BdrvOptions *opts, GError **errp);
+/*
+ * The same for what users write behind --object: "secret,id=ID,data=...", also
+ * with "qom-type=secret", or a JSON object. Also -EINVAL for other objects.
+ */
+int secret_add_object(const char *text, GError **errp);
 /* Returns 0 or -ENOENT. */
 int secret_remove(const char *id);
 /* *@ret: the bytes, to be unreferenced. Returns 0 or -ENOENT. */

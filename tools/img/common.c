@@ -107,30 +107,11 @@ int img_fail(GError **err, int ret)
 
 /* ---- options ---- */
 
-/* --object secret,id=ID,... */
 static int add_object(const char *text)
 {
-    g_autofree char *type = g_strndup(text, strcspn(text, ","));
-    g_autofree char *id = NULL;
-    BdrvOptions *o = NULL;
     GError *err = NULL;
-    int ret;
+    int ret = secret_add_object(text, &err);
 
-    if (strcmp(type, "secret")) {
-        return img_error("--object '%s': 'secret' is the only kind of object "
-                         "there is", type);
-    }
-    text += strlen(type);
-    ret = bdrv_options_parse(&o, *text ? text + 1 : text, &err);
-    if (ret < 0) {
-        return img_fail(&err, ret);
-    }
-    id = bdrv_options_take(o, "id");
-    if (!id) {
-        bdrv_options_free(o);
-        return img_error("--object secret: id=NAME is missing");
-    }
-    ret = secret_add(id, o, &err);
     return ret < 0 ? img_fail(&err, ret) : 0;
 }
 

@@ -80,31 +80,12 @@ void io_sync_output(void)
     }
 }
 
-/* --object secret,id=NAME,... */
 static bool add_object(const char *text)
 {
-    static const char secret[] = "secret,";
-    g_autofree char *id = NULL;
     GError *error = NULL;
-    BdrvOptions *o;
 
-    if (!g_str_has_prefix(text, secret)) {
-        io_error("--object %s: secrets are the only objects there are "
-                 "(secret,id=NAME,data=TEXT)", text);
-        return false;
-    }
-    o = io_parse_options(text + strlen(secret));
-    if (!o) {
-        return false;
-    }
-    id = bdrv_options_take(o, "id");
-    if (!id) {
-        bdrv_options_free(o);
-        io_error("--object %s: it has no id", text);
-        return false;
-    }
-    if (secret_add(id, o, &error) < 0) {
-        io_error("--object: %s", error->message);
+    if (secret_add_object(text, &error) < 0) {
+        io_error("%s", error->message);
         g_error_free(error);
         return false;
     }
