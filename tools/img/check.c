@@ -124,7 +124,7 @@ static int run(const Check *p)
     } else if (p->quiet) {
         ;
     } else if (p->json) {
-        print_json(&r, bdrv_get_filename(blk_bs(blk)),
+        print_json(&r, p->src.filename,
                    bdrv_get_format_name(blk_bs(blk)));
     } else {
         print_human(&r);

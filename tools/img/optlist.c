@@ -302,11 +302,6 @@ int img_create_image(const char *format, const char *filename, BdrvOptions *o)
 
 /* ---- Formatting ---- */
 
-static bool is_on(const char *value)
-{
-    return *value == 't' || *value == 'y' || !strcmp(value, "on");
-}
-
 char *img_describe_create(const char *format, const BdrvOptions *o)
 {
     GString *out = g_string_new(NULL);
@@ -325,14 +320,15 @@ char *img_describe_create(const char *format, const BdrvOptions *o)
         if (!v) {
             continue;
         }
-        if (d->type == OPT_BOOL) {
-            v = is_on(v) ? "on" : "off";
-        }
         if (d->type == OPT_SIZE) {
             (void)parse_size(v, &n);
             g_string_append_printf(out, " %s=%" PRIu64, d->name, n);
         } else {
-            g_string_append_printf(out, " %s=%s", d->name, v);
+            /* As -o takes it: a comma is two. */
+            g_auto(GStrv) parts = g_strsplit(v, ",", -1);
+            g_autofree char *text = g_strjoinv(",,", parts);
+
+            g_string_append_printf(out, " %s=%s", d->name, text);
         }
     }
     return g_string_free(out, FALSE);
