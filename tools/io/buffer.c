@@ -109,7 +109,7 @@ bool io_buffer_load(uint8_t *buf, uint64_t bytes, const char *path)
     size_t n;
 
     if (!f) {
-        printf("%s: %s\n", path, g_strerror(errno));
+        io_error("%s: %s", path, g_strerror(errno));
         return false;
     }
     n = fread(buf, 1, bytes, f);
@@ -120,7 +120,7 @@ bool io_buffer_load(uint8_t *buf, uint64_t bytes, const char *path)
     }
     fclose(f);
     if (wrong) {
-        printf("%s: %s\n", path, wrong);
+        io_error("%s: %s", path, wrong);
         return false;
     }
     for (uint64_t done = n; done < bytes; done += n) {
