@@ -314,7 +314,8 @@ def step_asan(step):
         '-Db_sanitize=address,undefined', '-Dbench=false'))
     env = {'FIRN_TEST_TIMEOUT': '1500',
            'ASAN_OPTIONS': 'detect_stack_use_after_return=0:'
-                           'allocator_may_return_null=1:abort_on_error=1',
+                           'allocator_may_return_null=1:abort_on_error=1:'
+                           'verify_asan_link_order=0', # stdbuf preloads
            'UBSAN_OPTIONS': 'halt_on_error=1:print_stacktrace=1',
            **SHORTER, **SAMPLE}
     meson_test(step, path, UNIT + HOSTILE + TOOLS, env=env, multiplier=5,

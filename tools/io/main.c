@@ -139,6 +139,15 @@ static bool apply_option(Args *a, int c, char *arg)
     }
 }
 
+static void tell_mistake(int c, char **argv, const char *letters,
+                         const struct option *options)
+{
+    g_autofree char *mistake = nearest_option_mistake(c, argv, letters,
+                                                      options);
+
+    io_error("%s", mistake);
+}
+
 static void parse_args(Args *a, int argc, char **argv)
 {
     static const struct option options[] = {
@@ -167,10 +176,7 @@ static void parse_args(Args *a, int argc, char **argv)
     opterr = 0;
     while ((c = getopt_long(argc, argv, letters, options, NULL)) != -1) {
         if (c == '?' || c == ':') {
-            g_autofree char *mistake = nearest_option_mistake(c, argv, letters,
-                                                              options);
-
-            io_error("%s", mistake);
+            tell_mistake(c, argv, letters, options);
             exit(EXIT_FAILURE);
         }
         if (c == 'h') {
