@@ -80,38 +80,24 @@ GList *bdrv_options_keys(const BdrvOptions *o)
                        (GCompareFunc)strcmp);
 }
 
+static gboolean starts_with(void *key, void *value, void *prefix)
+{
+    return g_str_has_prefix(key, prefix);
+}
+
 bool bdrv_options_has_prefix(const BdrvOptions *o, const char *prefix)
 {
-    GHashTableIter iter;
-    void *key;
+    return o && g_hash_table_find(o->values, starts_with, (void *)prefix);
+}
 
-    if (!o) {
-        return false;
-    }
-    g_hash_table_iter_init(&iter, o->values);
-    while (g_hash_table_iter_next(&iter, &key, NULL)) {
-        if (g_str_has_prefix(key, prefix)) {
-            return true;
-        }
-    }
-    return false;
+static gboolean contains(void *key, void *value, void *text)
+{
+    return strstr(key, text) != NULL;
 }
 
 bool bdrv_options_mentions(const BdrvOptions *o, const char *text)
 {
-    GHashTableIter iter;
-    void *key;
-
-    if (!o) {
-        return false;
-    }
-    g_hash_table_iter_init(&iter, o->values);
-    while (g_hash_table_iter_next(&iter, &key, NULL)) {
-        if (strstr(key, text)) {
-            return true;
-        }
-    }
-    return false;
+    return o && g_hash_table_find(o->values, contains, (void *)text);
 }
 
 char *bdrv_options_take(BdrvOptions *o, const char *key)
