@@ -161,15 +161,18 @@ static int take_number(Bench *b, int c)
     }
 }
 
-/* What was native AIO is io_uring. */
+/* What was native AIO is the best there is here: io_uring if it is permitted. */
 static int use_aio(Bench *b, const char *name)
 {
     b->native = !strcmp(name, "native");
 
+    if (b->native) {
+        return img_use_backend(AIO_BACKEND_AUTO);
+    }
     if (!strcmp(name, "threads")) {
         return img_use_backend(AIO_BACKEND_THREADS);
     }
-    if (b->native || !strcmp(name, "io_uring")) {
+    if (!strcmp(name, "io_uring")) {
         return img_use_backend(AIO_BACKEND_IO_URING);
     }
     return img_error("-i '%s': say native, threads or io_uring", name);
