@@ -40,6 +40,7 @@ VALGRIND = ('valgrind -q --error-exitcode=9 --leak-check=full '
 # A command that runs what follows it with io_uring forbidden.
 CAGE = ('/usr/bin/python3',
         os.path.join(ROOT, 'tests/integration/run_without_io_uring.py'))
+TIMED_OUT = 124 # as timeout(1) has it
 
 
 class StepFailed(Exception):
@@ -86,7 +87,7 @@ class Step:
                                   stderr=subprocess.STDOUT, check=False)
             status, out = done.returncode, done.stdout
         except subprocess.TimeoutExpired as late:
-            status, out = -1, (late.stdout or b'') + b'\n(timeout)\n'
+            status, out = TIMED_OUT, (late.stdout or b'') + b'\n(timeout)\n'
         except FileNotFoundError:
             status, out = 127, b'(no such program)\n'
         text = out.decode('utf-8', 'replace')
@@ -408,7 +409,7 @@ def test_program(name):
 def run_filtered(step, path, program, pattern):
     """Run the cases of @program that match; (exit status, cases run)."""
     status, text = step.run([os.path.join(path, test_program(program))],
-                            env={'FIRN_TEST_FILTER': pattern}, timeout=60,
+                            env={'FIRN_TEST_FILTER': pattern}, timeout=300,
                             may_fail=True)
     return status, len(set(re.findall(r'^\[ RUN +\] (\S+)$', text, re.M)))
 
@@ -423,11 +424,21 @@ def step_plants(step):
     for plant in sorted(set(known) - {row[0] for row in rows}):
         step.fail(plant + ' has no test in tests/plants.txt')
     targets = sorted({test_program(row[1]) for row in rows})
-    path = configure(step, 'plants', cc='gcc', werror=False,
+    # Without a named compiler meson takes ccache: of the files with a plant
+    # only one differs from what was compiled for the plant before.
+    path = configure(step, 'plants', werror=False,
                      options=('-Dbench=false', '-Doptimization=1'))
+    header = os.path.join(path, 'firn-plant.h')
+    step.run(['meson', 'configure', path, '-Dplant=none'])
+    step.run(['ninja', '-C', path, 'build.ninja'])
+    with open(header, encoding='utf-8') as f:
+        no_plant = f.read()
     for plant in ['none', *dict.fromkeys(row[0] for row in rows)]:
-        step.run(['meson', 'configure', path, '-Dplant=' + plant])
-        mine = [r for r in rows if plant in ('none', r[0])]
+        with open(header, 'w', encoding='utf-8') as f: # as -Dplant= does
+            f.write(re.sub(r'(FIRN_PLANT_%s) 0' % plant, r'\1 1', no_plant))
+        mine = [r for r in rows if r[0] == plant]
+        if plant == 'none': # what several plants share runs once
+            mine = [(plant, *r) for r in dict.fromkeys(r[1:] for r in rows)]
         wanted = sorted({test_program(r[1]) for r in mine}) or targets
         step.run(['ninja', '-C', path, '-j', JOBS, *wanted])
         for name, program, pattern in mine:
@@ -438,10 +449,11 @@ def step_plants(step):
                            '(status %d, %d cases)'
                            % (program, pattern, status, cases))
             else:
-                step.check(status != 0 and cases >= 1,
+                step.check(status not in (0, TIMED_OUT) and cases >= 1,
                            '%s: %s %s did not notice it'
                            % (name, program, pattern))
-    step.run(['meson', 'configure', path, '-Dplant=none'])
+    with open(header, 'w', encoding='utf-8') as f:
+        f.write(no_plant)
 
 
 def step_layers(step):
