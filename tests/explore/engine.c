@@ -16,6 +16,7 @@
 typedef struct Choice {
     uint8_t nb;
     uint8_t pick;
+    uint64_t state;     /* hash of where it was made, 0: not known */
 } Choice;
 
 typedef enum Outcome { RUN_CHECKED, RUN_PRUNED, RUN_FAILED } Outcome;
@@ -222,17 +223,21 @@ static void step(Engine *e, unsigned pick, const unsigned *start)
 
 /* ---- one schedule ---- */
 
-/* Has a schedule been here before? */
-static bool is_known(Engine *e)
+/* The same choices led here before. If the hash is another one now, it depends
+ * on more than the state (addresses, bytes nobody has set), and pruning finds
+ * nothing again. */
+static void check_repeatable(Engine *e, const Choice *c)
 {
-    uint64_t h = state_hash(&e->w);
-
-    return !g_hash_table_add(e->seen, (gpointer)h);
+    if (c->state && state_hash(&e->w) != c->state) {
+        coroutine_stuck(e, "the same choices led to another state");
+    }
 }
 
 /* Which of @nb things comes next; @nb if this state was met before. */
 static unsigned choose(Engine *e, unsigned nb)
 {
+    uint64_t state = 0;
+
     if (nb == 1) {
         return 0;
     }
@@ -240,15 +245,21 @@ static unsigned choose(Engine *e, unsigned nb)
         Choice *c = &e->path[e->depth++];
 
         assert(e->opts->replay ? c->pick < nb : c->nb == nb);
+        if (e->depth == e->known) {
+            check_repeatable(e, c);
+        }
         return c->pick;
     }
-    if (!e->opts->no_pruning && !e->opts->replay && is_known(e)) {
-        return nb;
+    if (!e->opts->no_pruning && !e->opts->replay) {
+        state = state_hash(&e->w);
+        if (!g_hash_table_add(e->seen, (gpointer)state)) {
+            return nb;
+        }
     }
     if (e->depth == MAX_CHOICES) {
         coroutine_stuck(e, "too many choices in one schedule");
     }
-    e->path[e->depth++] = (Choice) { .nb = nb };
+    e->path[e->depth++] = (Choice) { .nb = nb, .state = state };
     e->known = e->depth;
     return 0;
 }

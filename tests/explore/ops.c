@@ -61,7 +61,8 @@ static int coroutine_fn run_read(Op *op)
     qemu_iovec_init_buf(&qiov, op->buf, op_bytes(op));
     ret = blk_co_preadv(op->world->blk, op_offset(op), op_bytes(op), &qiov,
                         0);
-    for (unsigned c = 0; c < info->nb; c++) {
+    /* What a failed one leaves in the buffer is of an earlier schedule. */
+    for (unsigned c = 0; ret == 0 && c < info->nb; c++) {
         op->seen[info->first + c] =
             cell_decode(l, (uint8_t *)op->buf + c * l->cell_size);
     }

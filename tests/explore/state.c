@@ -105,6 +105,17 @@ static uint64_t mix_table(uint64_t h, const Qcow2Table *t)
     return h;
 }
 
+/* By member: what is in the padding is nobody's. */
+static uint64_t mix_frees(uint64_t h, const GArray *frees)
+{
+    for (unsigned i = 0; i < frees->len; i++) {
+        const Qcow2Free *f = &g_array_index(frees, Qcow2Free, i);
+
+        h = mix(mix(mix(h, f->host_offset), f->nb_clusters), f->punch);
+    }
+    return mix(h, frees->len);
+}
+
 static uint64_t mix_driver(uint64_t h, const Qcow2State *s)
 {
     CacheHash x = { 1u << s->l2_slice_bits << s->l2_entry_bits, h };
@@ -116,7 +127,7 @@ static uint64_t mix_driver(uint64_t h, const Qcow2State *s)
     h = mix_table(h, &s->reftable);
     h = disk_mix(h, s->hdr_sector, sizeof(s->hdr_sector));
     h = mix(h, s->need_barrier | s->l1_growing << 1 | s->corrupt << 2);
-    h = disk_mix(h, s->frees->data, s->frees->len * sizeof(Qcow2Free));
+    h = mix_frees(h, s->frees);
     h = disk_mix(h, s->first_free, s->reftable.size * sizeof(uint32_t));
     h = mix(h, s->first_free_block);
     h = mix(h, s->host_end);
