@@ -312,9 +312,8 @@ def step_asan(step):
                            'verify_asan_link_order=0', # stdbuf preloads
            'UBSAN_OPTIONS': 'halt_on_error=1:print_stacktrace=1',
            **SHORTER, **SAMPLE}
-    # Without the explorer, one of whose pairs does not end under ASan.
-    meson_test(step, path, MODULES + ('tests/crash/',) + HOSTILE + TOOLS,
-               env=env, multiplier=5, forced='one')
+    meson_test(step, path, UNIT + HOSTILE + TOOLS, env=env, multiplier=5,
+               forced='one')
 
 
 def step_fuzz(step):
