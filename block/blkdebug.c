@@ -549,11 +549,12 @@ int bdrv_debug_breakpoint(BlockDriverState *bs, const char *event,
 {
     int parsed = blkdebug_event_parse(event);
 
-    if (parsed <= BLKDBG_NONE) {
-        return -EINVAL;
-    }
     bs = find_debug_node(bs);
-    return bs ? bs->drv->debug_breakpoint(bs, parsed, tag) : -ENOTSUP;
+    if (!bs) {
+        return -ENOTSUP;
+    }
+    return parsed <= BLKDBG_NONE ? -EINVAL
+                                 : bs->drv->debug_breakpoint(bs, parsed, tag);
 }
 
 int bdrv_debug_resume(BlockDriverState *bs, const char *tag)

@@ -73,6 +73,14 @@ def opts(options, *commands):
 # --- Lines whose output is the same ---
 
 SAME = [
+    # what is answered before the words are looked at
+    q("break nonsense A"), q("open -U"),
+    # -s with names that are no paths
+    q("write -P 9 0 64k", "read -P 9 0 1k", "length", options=("-s",),
+      image='json:{"driver":"qcow2","file.filename":"top.qcow2"}'),
+    q("write -P 9 0 64k", "read -P 9 0 1k", "length", options=("-s",),
+      image="blkdebug::top.qcow2"),
+    q("length", options=("-s", "-f", "raw"), image="file:r.raw"),
     # read
     q("read 0 64k"), q("read -P 0x41 0 64k"), q("read -P 65 0 64k"),
     q("read -P 0101 0 64k"), q("read -P 0 0 64k"), q("read 0 0"),

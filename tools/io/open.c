@@ -11,10 +11,7 @@
 
 bool io_set_cache(IoOpen *o, const char *text)
 {
-    /* "off" is an old name of none. */
-    const char *mode = strcmp(text, "off") == 0 ? "none" : text;
-
-    if (bdrv_parse_cache_mode(mode, &o->flags) < 0) {
+    if (bdrv_parse_cache_mode(text, &o->flags) < 0) {
         io_error("there is no cache mode '%s'; there are none, writeback, "
                  "writethrough, directsync and unsafe", text);
         return false;
@@ -62,13 +59,13 @@ BdrvOptions *io_parse_options(const char *text)
 }
 
 /* A temporary image of the size of the disk that @options describe. */
-static int create_overlay(const char *filename, const BdrvOptions *options,
-                          unsigned flags, const char *path, GError **errp)
+static int create_overlay(const BdrvOptions *options, unsigned flags,
+                          const char *path, GError **errp)
 {
     BdrvOptions *create = bdrv_options_new();
     g_autofree char *size = NULL;
     BlockBackend *blk;
-    int ret = blk_open(io.ctx, filename, bdrv_options_copy(options),
+    int ret = blk_open(io.ctx, NULL, bdrv_options_copy(options),
                        flags & ~BDRV_O_RDWR, &blk, errp);
 
     if (ret == 0) {
@@ -83,9 +80,27 @@ static int create_overlay(const char *filename, const BdrvOptions *options,
     return blk_create(io.ctx, "qcow2", path, create, errp);
 }
 
+/* A name of any kind as an option. */
+static int add_name(BdrvOptions *options, const char *filename, GError **errp)
+{
+    const char *json = g_str_has_prefix(filename, "json:")
+                       ? filename + strlen("json:") : NULL;
+    BdrvOptions *more;
+    int ret;
+
+    if (!json) {
+        bdrv_options_set(options, "filename", filename);
+        return 0;
+    }
+    ret = bdrv_options_parse_json(&more, json, errp);
+    if (ret == 0) {
+        bdrv_options_merge(options, more);
+    }
+    return ret;
+}
+
 /* Consumes @options. */
-static int open_overlay(const char *filename, BdrvOptions *options,
-                        const IoOpen *o, GError **errp)
+static int open_overlay(BdrvOptions *options, const IoOpen *o, GError **errp)
 {
     /* What is written is of no use after a crash, and nobody else's. */
     unsigned flags = (o->flags & ~BDRV_O_FORCE_SHARE) | BDRV_O_NO_FLUSH;
@@ -99,7 +114,7 @@ static int open_overlay(const char *filename, BdrvOptions *options,
         return -EIO;
     }
     close(fd);
-    ret = create_overlay(filename, options, o->flags, path, errp);
+    ret = create_overlay(options, o->flags, path, errp);
     if (ret == 0) {
         top = bdrv_options_new();
         bdrv_options_set(top, "driver", "qcow2");
@@ -107,9 +122,6 @@ static int open_overlay(const char *filename, BdrvOptions *options,
         bdrv_options_set(top, "file.filename", path);
         if (o->copy_on_read) {
             bdrv_options_set(top, "copy-on-read", "on");
-        }
-        if (filename) {
-            bdrv_options_set(top, "backing.file.filename", filename);
         }
         if (o->flags & BDRV_O_FORCE_SHARE) {
             bdrv_options_set(options, "force-share", "on");
@@ -163,7 +175,12 @@ static int open_plain(const char *filename, BdrvOptions *options,
         return ret;
     }
     if (o->snapshot) {
-        return open_overlay(filename, options, o, errp);
+        ret = filename ? add_name(options, filename, errp) : 0;
+        if (ret < 0) {
+            bdrv_options_free(options);
+            return ret;
+        }
+        return open_overlay(options, o, errp);
     }
     if (o->copy_on_read) {
         bdrv_options_set_default(options, "copy-on-read", "on");
@@ -275,7 +292,7 @@ static int cmd_open(int argc, char **argv)
         }
     }
     if (argc - optind > 1 ||
-        (argc == optind && bdrv_options_size(options) == 0)) {
+        (argc == optind && bdrv_options_size(options) == 0 && !io.blk)) {
         bdrv_options_free(options);
         return io_bad_usage("open");
     }
