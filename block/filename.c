@@ -60,6 +60,7 @@ int bdrv_parse_cache_mode(const char *mode, unsigned *flags)
         unsigned flags;
     } modes[] = {
         { "none", BDRV_O_NOCACHE },
+        { "off", BDRV_O_NOCACHE }, /* its old name */
         { "directsync", BDRV_O_NOCACHE | BDRV_O_WRITETHROUGH },
         { "writeback", 0 },
         { "writethrough", BDRV_O_WRITETHROUGH },

@@ -114,6 +114,13 @@ int coroutine_fn blk_co_make_empty(BlockBackend *blk, GError **errp)
     return ret;
 }
 
+/* What create takes for the file: it changes no size. */
+static void drop_file_hints(BdrvOptions *o)
+{
+    g_free(bdrv_options_take(o, "nocow"));
+    g_free(bdrv_options_take(o, "extent_size_hint"));
+}
+
 int coroutine_fn bdrv_co_measure(const char *format, BdrvOptions *opts,
                                  BlockBackend *src, BdrvMeasure *ret,
                                  GError **errp)
@@ -127,6 +134,7 @@ int coroutine_fn bdrv_co_measure(const char *format, BdrvOptions *opts,
         return set_error(errp, -ENOTSUP, "format '%s' cannot be measured",
                          format);
     }
+    drop_file_hints(o);
     if (src) {
         blk_co_begin(src, NULL);
     }

@@ -106,7 +106,7 @@ typedef struct BdrvInfo {
 
 /*
  * Set the cache bits of *@flags for "none", "directsync", "writeback",
- * "writethrough" or "unsafe", clearing the others. Returns 0 or -EINVAL.
+ * "writethrough" or "unsafe", clearing the others; "off" is "none". Returns 0 or -EINVAL.
  */
 int bdrv_parse_cache_mode(const char *mode, unsigned *flags);
 

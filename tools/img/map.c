@@ -135,8 +135,8 @@ static int run(const ImgSource *src, bool json, uint64_t start, uint64_t max)
         printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to",
                "File");
     }
-    start = MIN(start, (uint64_t)size);
-    status = map(&m, start, start + MIN(max, (uint64_t)size - start));
+    status = map(&m, start, start + MIN(max, (uint64_t)size -
+                                             MIN(start, (uint64_t)size)));
     if (json && status == 0) {
         puts("]");
     }

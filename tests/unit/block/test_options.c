@@ -139,6 +139,8 @@ static void test_cache_modes(void **state)
     assert_int_equal(flags, BDRV_O_RDWR | BDRV_O_NOCACHE);
     assert_int_equal(bdrv_parse_cache_mode("unsafe", &flags), 0);
     assert_int_equal(flags, BDRV_O_RDWR | BDRV_O_NO_FLUSH);
+    assert_int_equal(bdrv_parse_cache_mode("off", &flags), 0);
+    assert_int_equal(flags, BDRV_O_RDWR | BDRV_O_NOCACHE);
     assert_int_equal(bdrv_parse_cache_mode("writeback", &flags), 0);
     assert_int_equal(flags, BDRV_O_RDWR);
     assert_int_equal(bdrv_parse_cache_mode("wb", &flags), -EINVAL);
