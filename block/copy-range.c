@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Copy offloading: bytes go from one file to another without passing through
- * this process. The source may be any format that keeps them as they are in
- * its file (not compressed, not encrypted); the target is raw. A filter on
- * either side has something to do with the bytes, so nothing passes it by.
+ * this process. Source and target may be any formats that keep them as they are
+ * in their files (not compressed, not encrypted). A filter on either side has
+ * something to do with the bytes, so nothing passes it by.
+ *
+ * The source is found first, down to its file; the target's drivers then hand
+ * the copying down as they do with a write, so that a format allocates, orders
+ * and links as for any other.
  */
 #include "block/block_int.h"
 

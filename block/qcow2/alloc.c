@@ -367,16 +367,28 @@ static int coroutine_fn write_task(void *opaque) NO_TSA
     return ret;
 }
 
+/* The rest of @all behind its first @done bytes. */
+static Qcow2Write write_rest(const Qcow2Write *all, uint64_t done)
+{
+    Qcow2Write w = *all;
+
+    w.guest_offset += done;
+    w.bytes -= done;
+    w.qiov_offset += done;
+    w.from_offset += done;
+    return w;
+}
+
 /*
  * One piece is the common case and stays on our stack. Of several, all but the
  * last one are tasks.
  */
-int coroutine_fn qcow2_write_range(Qcow2State *s, uint64_t guest_offset,
-                                   uint64_t bytes, QEMUIOVector *qiov)
+static int coroutine_fn write_pieces(Qcow2State *s, const Qcow2Write *all)
+    EXCLUDES(s->lock)
 {
     WriteTask first, *t = &first;
     AioTaskPool *pool = NULL;
-    uint64_t done = 0;
+    uint64_t done = 0, bytes = all->bytes;
     int ret = 0;
 
     while (done < bytes && ret == 0) {
@@ -385,9 +397,7 @@ int coroutine_fn qcow2_write_range(Qcow2State *s, uint64_t guest_offset,
         }
         t->s = s;
         t->heap = done != 0;
-        t->w = (Qcow2Write) { .guest_offset = guest_offset + done,
-                              .bytes = bytes - done,
-                              .qiov = qiov, .qiov_offset = done };
+        t->w = write_rest(all, done);
         co_mutex_lock(&s->lock);
         ret = write_begin(s, &t->w);
         co_mutex_unlock(&s->lock);
@@ -405,4 +415,23 @@ int coroutine_fn qcow2_write_range(Qcow2State *s, uint64_t guest_offset,
         }
     }
     return qcow2_pieces_end(pool, ret);
+}
+
+int coroutine_fn qcow2_write_range(Qcow2State *s, uint64_t guest_offset,
+                                   uint64_t bytes, QEMUIOVector *qiov)
+{
+    Qcow2Write w = { .guest_offset = guest_offset, .bytes = bytes,
+                     .qiov = qiov };
+
+    return write_pieces(s, &w);
+}
+
+int coroutine_fn qcow2_copy_range(Qcow2State *s, uint64_t guest_offset,
+                                  uint64_t bytes, BlockDriverState *from,
+                                  uint64_t from_offset)
+{
+    Qcow2Write w = { .guest_offset = guest_offset, .bytes = bytes,
+                     .from = from, .from_offset = from_offset };
+
+    return write_pieces(s, &w);
 }

@@ -15,6 +15,9 @@
  *     only the guest's bytes are written; or
  *   - there are many: the file is asked to zero them without a transfer.
  *
+ * Data that the host copies from another file comes between the two, as a
+ * request of its own.
+ *
  * The range is an exclusive entry of s->in_flight, so nothing here changes
  * while s->lock is dropped (K3).
  */
@@ -138,6 +141,12 @@ static int coroutine_fn cow_read(Qcow2State *s, uint64_t guest_offset,
     return 0;
 }
 
+/* Where @guest_offset is in the file. */
+static uint64_t host_of(const Qcow2Write *w, uint64_t guest_offset)
+{
+    return w->host_offset + guest_offset - w->range.start;
+}
+
 /* Head or tail. */
 typedef struct Part {
     uint64_t guest_offset;
@@ -163,8 +172,7 @@ static int coroutine_fn settle(Qcow2State *s, const Qcow2Write *w, Part *p)
         return 0;
     }
     BLKDBG_EVENT(s->bs->file, BLKDBG_CLUSTER_ALLOC_SPACE);
-    ret = qcow2_data_pwrite_zeroes(s, w->host_offset + p->guest_offset -
-                                      w->range.start, p->bytes,
+    ret = qcow2_data_pwrite_zeroes(s, host_of(w, p->guest_offset), p->bytes,
                                    BDRV_REQ_NO_FALLBACK);
     if (ret == 0) {
         p->bytes = 0;
@@ -192,7 +200,8 @@ static void add_part(QEMUIOVector *qiov, const Part *p, uint8_t *buf)
     }
 }
 
-/* Guest data with the parts around it, as one write. */
+/* Guest data with the parts around it, as one write; without it, the one part
+ * that is there. */
 static int coroutine_fn write_merged(Qcow2State *s, Qcow2Write *w,
                                      const Part *head, const Part *tail)
     EXCLUDES(s->lock)
@@ -202,6 +211,8 @@ static int coroutine_fn write_merged(Qcow2State *s, Qcow2Write *w,
     uint8_t *buf = blk_try_memalign(head_bytes + tail_bytes);
     uint64_t zeroes = DIV_ROUND_UP(head->bytes, ZERO_BYTES) +
                       DIV_ROUND_UP(tail->bytes, ZERO_BYTES);
+    uint64_t start = head->bytes ? head->guest_offset
+                     : w->qiov ? w->guest_offset : tail->guest_offset;
     QEMUIOVector all;
     int ret;
 
@@ -212,18 +223,38 @@ static int coroutine_fn write_merged(Qcow2State *s, Qcow2Write *w,
     ret = ret < 0 ? ret : cow_read(s, tail->guest_offset, buf + head_bytes,
                                    tail_bytes);
     if (ret == 0) {
-        qemu_iovec_init(&all, w->qiov->niov + zeroes);
+        qemu_iovec_init(&all, zeroes + (w->qiov ? w->qiov->niov : 1));
         add_part(&all, head, buf);
-        qemu_iovec_concat(&all, w->qiov, w->qiov_offset, w->bytes);
+        if (w->qiov) {
+            qemu_iovec_concat(&all, w->qiov, w->qiov_offset, w->bytes);
+        }
         add_part(&all, tail, buf + head_bytes);
         BLKDBG_EVENT(s->bs->file, BLKDBG_WRITE_AIO);
         BLKDBG_EVENT(s->bs->file, BLKDBG_COW_WRITE);
-        ret = qcow2_data_pwritev(s, w->host_offset + w->guest_offset -
-                                    head->bytes - w->range.start,
-                                 all.size, &all, 0);
+        ret = qcow2_data_pwritev(s, host_of(w, start), all.size, &all, 0);
         qemu_iovec_destroy(&all);
     }
     free(buf);
+    return ret;
+}
+
+/* The host copies what the guest writes, and we write what is around it. */
+static int coroutine_fn copy_between(Qcow2State *s, Qcow2Write *w,
+                                     const Part *head, const Part *tail)
+    EXCLUDES(s->lock)
+{
+    static const Part none;
+    int ret;
+
+    BLKDBG_EVENT(s->bs->file, BLKDBG_WRITE_AIO);
+    ret = bdrv_co_copy_range(w->from, w->from_offset, s->data_file,
+                             host_of(w, w->guest_offset), w->bytes);
+    if (ret == 0 && head->bytes) {
+        ret = write_merged(s, w, head, &none);
+    }
+    if (ret == 0 && tail->bytes) {
+        ret = write_merged(s, w, &none, tail);
+    }
     return ret;
 }
 
@@ -241,11 +272,13 @@ int coroutine_fn qcow2_cow_write(Qcow2State *s, Qcow2Write *w)
     if (ret < 0) {
         return ret;
     }
+    if (w->from) {
+        return copy_between(s, w, &head, &tail);
+    }
     if (head.bytes || tail.bytes) {
         return write_merged(s, w, &head, &tail);
     }
     BLKDBG_EVENT(s->bs->file, BLKDBG_WRITE_AIO);
-    return qcow2_data_pwritev(s, w->host_offset + w->guest_offset -
-                                 w->range.start, w->bytes, w->qiov,
-                              w->qiov_offset);
+    return qcow2_data_pwritev(s, host_of(w, w->guest_offset), w->bytes,
+                              w->qiov, w->qiov_offset);
 }

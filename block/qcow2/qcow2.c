@@ -56,6 +56,23 @@ static int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs,
     return ret;
 }
 
+static int coroutine_fn qcow2_co_copy_range(BlockDriverState *bs,
+                                            uint64_t offset, uint64_t bytes,
+                                            BlockDriverState *src,
+                                            uint64_t src_offset)
+{
+    Qcow2State *s = bs->opaque;
+    int ret;
+
+    if (s->hdr.crypt_method) {
+        return -ENOTSUP; /* what is stored is not what is written */
+    }
+    co_rwlock_rdlock(&s->map_lock);
+    ret = qcow2_copy_range(s, offset, bytes, src, src_offset);
+    co_rwlock_unlock(&s->map_lock);
+    return ret;
+}
+
 static int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
@@ -136,6 +153,7 @@ BlockDriver bdrv_qcow2 = {
     .co_preadv = qcow2_co_preadv,
     .co_pwritev = qcow2_co_pwritev,
     .co_pwritev_compressed = qcow2_co_pwritev_compressed,
+    .co_copy_range = qcow2_co_copy_range,
     .co_pwrite_zeroes = qcow2_co_pwrite_zeroes,
     .co_pdiscard = qcow2_co_pdiscard,
     .co_flush_to_os = qcow2_co_flush_to_os,

@@ -302,8 +302,10 @@ typedef struct Qcow2Write {
     Qcow2WriteKind kind;
     uint64_t guest_offset;
     uint64_t bytes;
-    QEMUIOVector *qiov;     /* its data is at qiov_offset */
+    QEMUIOVector *qiov;     /* its data is at qiov_offset; or, when NULL, */
     size_t qiov_offset;
+    BlockDriverState *from; /* the host copies it from this file */
+    uint64_t from_offset;
     Qcow2Entry first;       /* of the range, as looked up */
     Qcow2Entry last;
     uint64_t host_offset;   /* of range.start */
@@ -333,6 +335,12 @@ int coroutine_fn qcow2_read_range(Qcow2State *s, uint64_t guest_offset,
 /* Write it all. Grows the L1 table when it has to. */
 int coroutine_fn qcow2_write_range(Qcow2State *s, uint64_t guest_offset,
                                    uint64_t bytes, QEMUIOVector *qiov)
+    EXCLUDES(s->lock);
+/* The same with data that the host copies from the protocol @from. -ENOTSUP: a
+ * part may have been written. */
+int coroutine_fn qcow2_copy_range(Qcow2State *s, uint64_t guest_offset,
+                                  uint64_t bytes, BlockDriverState *from,
+                                  uint64_t from_offset)
     EXCLUDES(s->lock);
 /* Guest data of one mapping that nothing can change meanwhile. */
 int coroutine_fn qcow2_read_mapping(Qcow2State *s, uint64_t guest_offset,

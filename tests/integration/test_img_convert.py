@@ -174,6 +174,14 @@ class ConvertTest(unittest.TestCase):
                                   'b.raw')
                 self.assertIn('copy_file_range', said)
                 self.assertEqual(self.content('b.raw'), self.content('a.raw'))
+                for options in ('cluster_size=64k', 'cluster_size=512',
+                                'extended_l2=on', 'data_file=b.data'):
+                    said = self.calls('copy_file_range', 'convert', '-C',
+                                      '-O', 'qcow2', '-o', options, source,
+                                      'b.qcow2')
+                    self.assertRegex(said, r'copy_file_range.* = [1-9]')
+                    self.img('compare', 'a.raw', 'b.qcow2')
+                    self.img('check', '-q', 'b.qcow2')
         self.assertNotIn('copy_file_range', self.calls(
             'copy_file_range', 'convert', 'a.raw', 'c.raw'))
         self.img('convert', '-c', '-O', 'qcow2', 'a.raw', 'c.qcow2')

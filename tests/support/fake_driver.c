@@ -647,6 +647,30 @@ static int coroutine_fn fake_co_pwritev(BlockDriverState *bs, uint64_t offset,
     return request_end(d, id, ret);
 }
 
+static int coroutine_fn fake_co_copy_range(BlockDriverState *bs,
+                                           uint64_t offset, uint64_t bytes,
+                                           BlockDriverState *src,
+                                           uint64_t src_offset)
+{
+    FakeState *s = bs->opaque, *from = src->opaque;
+    FakeDisk *d = s->disk;
+    unsigned id;
+    int ret;
+
+    if (!d->copies || src->drv != bs->drv) {
+        return -ENOTSUP;
+    }
+    id = request_begin(d, FAKE_WRITE, offset, bytes, 0);
+    ret = check_failure(d, fake_request(d, id));
+    if (ret == 0) {
+        uint8_t *buf = g_malloc(bytes);
+
+        store_read(from->disk->now, src_offset, buf, bytes);
+        apply_write(d, offset, bytes, buf, false);
+    }
+    return request_end(d, id, ret);
+}
+
 static int coroutine_fn fake_co_pwrite_zeroes(BlockDriverState *bs,
                                               uint64_t offset, uint64_t bytes,
                                               unsigned flags)
@@ -725,6 +749,7 @@ static BlockDriver bdrv_fake = {
     .co_getlength = fake_co_getlength,
     .co_preadv = fake_co_preadv,
     .co_pwritev = fake_co_pwritev,
+    .co_copy_range = fake_co_copy_range,
     .co_pwrite_zeroes = fake_co_pwrite_zeroes,
     .co_pdiscard = fake_co_pdiscard,
     .co_flush_to_disk = fake_co_flush_to_disk,

@@ -50,6 +50,7 @@ typedef struct FakeDisk {
     uint64_t max_transfer;
     bool fua;               /* supports BDRV_REQ_FUA */
     bool zeroes;            /* supports co_pwrite_zeroes */
+    bool copies;            /* supports co_copy_range; logged as a write */
     bool fixed_size;        /* not growable */
     bool sync;              /* requests do not yield on their own */
 

@@ -91,9 +91,10 @@ typedef struct QCall {
     BlockBackend *blk;
     enum {
         Q_SNAP_CREATE, Q_SNAP_GOTO, Q_SNAP_DELETE, Q_SNAP_LIST,
-        Q_VM_SAVE, Q_VM_LOAD, Q_VM_SELECT, Q_VM_DISCARD,
+        Q_VM_SAVE, Q_VM_LOAD, Q_VM_SELECT, Q_VM_DISCARD, Q_COPY,
     } what;
     const char *name;
+    BlockBackend *from;
     uint64_t pos, bytes;
     void *buf;
     GPtrArray *list;
@@ -135,6 +136,8 @@ static inline int coroutine_fn q_co_call(void *opaque)
         return bs->drv->co_vmstate_select(bs, c->name, &c->pos, &c->error);
     case Q_VM_DISCARD:
         return bs->drv->co_vmstate_discard(bs);
+    case Q_COPY:
+        return blk_co_copy_range(c->from, c->pos, c->blk, c->pos, c->bytes);
     }
     return -EINVAL;
 }
@@ -200,6 +203,15 @@ static inline int q_vm_select(BlockBackend *blk, const char *name,
 static inline int q_vm_discard(BlockBackend *blk)
 {
     QCall c = { .blk = blk, .what = Q_VM_DISCARD };
+
+    return q_run(&c);
+}
+
+/* Copy what @from has at the same offset. */
+static inline int q_copy(BlockBackend *blk, BlockBackend *from,
+                         uint64_t offset, uint64_t bytes)
+{
+    QCall c = { blk, Q_COPY, .from = from, .pos = offset, .bytes = bytes };
 
     return q_run(&c);
 }

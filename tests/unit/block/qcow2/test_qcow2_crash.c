@@ -32,7 +32,9 @@ typedef struct Snap {
 
 typedef struct World {
     FakeDisk *disk;
+    FakeDisk *from_disk;    /* what is copied; nothing happens to it */
     BlockBackend *blk;
+    BlockBackend *from;
     SectorSet now[SECTORS];
     Snap snap[3];
     unsigned gen;
@@ -85,17 +87,35 @@ static void expect_disk(World *w, const SectorSet *want, const char *what)
 
 /* ---- operations: 0 or -errno ---- */
 
-static int do_write(World *w, unsigned lba, unsigned n)
+/* New sectors in @buf. */
+static unsigned make(World *w, unsigned lba, unsigned n, uint8_t *buf)
 {
-    g_autofree uint8_t *buf = g_malloc(n * 512);
     unsigned gen = ++w->gen;
 
     for (unsigned i = 0; i < n; i++) {
         sector_fill(buf + i * 512, lba + i, gen);
         sector_set_begin(&w->now[lba + i], gen);
     }
+    return gen;
+}
+
+static int do_write(World *w, unsigned lba, unsigned n)
+{
+    g_autofree uint8_t *buf = g_malloc(n * 512);
+    unsigned gen = make(w, lba, n, buf);
+
     return outcome(w, lba, n, gen,
                    blk_pwrite(w->blk, lba * 512, n * 512, buf));
+}
+
+static int do_copy(World *w, unsigned lba, unsigned n)
+{
+    g_autofree uint8_t *buf = g_malloc(n * 512);
+    unsigned gen = make(w, lba, n, buf);
+
+    fake_disk_poke(w->from_disk, lba * 512, buf, n * 512);
+    return outcome(w, lba, n, gen,
+                   q_copy(w->blk, w->from, lba * 512, n * 512));
 }
 
 static int do_zero(World *w, unsigned lba, unsigned n, unsigned flags)
@@ -237,6 +257,11 @@ static int step(World *w, unsigned i)
     case 23: return do_delete(w, 0);
     case 24: return do_flush(w);
     case 25: return do_write(w, 240, 16);
+    case 26: return do_copy(w, 3, 21);
+    case 27: return do_copy(w, 130, 9);
+    case 28: return do_flush(w);
+    case 29: return do_copy(w, 2, 5);
+    case 30: return do_write(w, 128, 4);
     default: return 1;
     }
 }
@@ -338,6 +363,10 @@ static World *world_new(const Config *c, const char *base)
 
     w->disk = fake_disk_new("c", 0);
     w->disk->sync = true;
+    w->disk->copies = true;
+    w->from_disk = fake_disk_new("from", SECTORS * 512);
+    w->from_disk->sync = true;
+    w->from = q_open("fake:from", "driver=raw", 0);
     q_create("fake:c", c->create);
     assert_int_equal(fake_disk_save(w->disk, base), 0);
     return w;
@@ -345,6 +374,8 @@ static World *world_new(const Config *c, const char *base)
 
 static void world_free(World *w)
 {
+    q_close(w->from);
+    fake_disk_free(w->from_disk);
     fake_disk_free(w->disk);
     g_free(w);
 }
