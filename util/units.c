@@ -9,6 +9,9 @@
 #include <glib.h>
 #include <stdbool.h>
 
+/* So many digits, decimal or not, are less than 2^64. */
+#define SAFE_DIGITS 16
+
 static const char suffixes[] = "bkmgtpe";
 
 /* Shift of the suffix @c, or -1 if it is none. */
@@ -22,24 +25,39 @@ static int suffix_shift(char c)
     return -1;
 }
 
+/* What @c stands for, @base or more when it is no digit. */
+static inline unsigned digit_of(char c, unsigned base)
+{
+    unsigned digit = (unsigned)c - '0';
+
+    if (base == 16 && digit > 9) {
+        digit = ((unsigned)c | 0x20) - 'a';
+        digit = digit < 6 ? digit + 10 : base;
+    }
+    return digit;
+}
+
 /*
  * Digits of @base from *@str on, at least one. Advances *@str.
  * Returns 0, -EINVAL or -ERANGE.
  */
-static int parse_digits(const char **str, unsigned base, uint64_t *ret)
+static inline int parse_digits(const char **str, unsigned base, uint64_t *ret)
 {
-    const char *p = *str;
+    const char *start = *str, *p = start;
     uint64_t value = 0;
     bool overflow = false;
+    unsigned digit;
 
-    if (!g_ascii_isxdigit(*p) || (base == 10 && !g_ascii_isdigit(*p))) {
-        return -EINVAL;
-    }
-    while (base == 16 ? g_ascii_isxdigit(*p) : g_ascii_isdigit(*p)) {
-        unsigned digit = (unsigned)g_ascii_xdigit_value(*p++);
-
+    for (; (digit = digit_of(*p, base)) < base; p++) {
+        if (p - start < SAFE_DIGITS) {
+            value = value * base + digit;
+            continue;
+        }
         overflow |= __builtin_mul_overflow(value, base, &value);
         overflow |= __builtin_add_overflow(value, digit, &value);
+    }
+    if (p == start) {
+        return -EINVAL;
     }
     *str = p;
     *ret = value;
