@@ -241,6 +241,69 @@ class PipeTest(Session):
             self.assertIn("a line is longer than 1048576 bytes", errors)
             self.assertEqual(out.count("4 MiB"), int(end != ""))
 
+    @unittest.skipUnless(shutil.which(QEMU_IO), "no qemu-io")
+    def test_a_buffer_that_is_kept_has_what_each_write_wants(self):
+        with open(os.path.join(self.dir, "text"), "wb") as f:
+            f.write(b"\x11")
+        writes = ["write", "write", "write -P 1", "write -P 2", "write -P 2",
+                  "write", "read", "write", "write -s text", "write",
+                  "write -P 1", "read -P 1 0 512\nwrite -P 1", "write -c",
+                  "aio_write -P 3", "aio_write -P 4", "aio_write -P 4",
+                  "aio_flush\naio_read",
+                  "aio_flush\naio_write -P 4", "aio_flush\nwrite",
+                  "write -P 5", "write -P 5", "write -P 5"]
+        for options in ((), ("-m",), ("-m", "-t", "none")):
+            text, expect, pattern = "write -z 0 4M\nwrite -P 1 0 512\n", [], 0
+            for i, words in enumerate(writes):
+                # Longer and shorter ones: what is filled differs.
+                size = 65536 >> (i * 7 % 3 if "-c" not in words else 0)
+                at = (i + 1) * 65536
+                text += f"{words} {at} {size}\n"
+                found = re.search("write.*-P ([0-9])$", words)
+                pattern = (int(found[1]) if found else
+                           0x11 if "text" in words else
+                           0 if "read" in words else 0xcd)
+                expect += ["-c", f"read -P {pattern} {at} {size}"]
+            status, out, _ = self.run_io(*options, "q.qcow2",
+                                         text=text + "aio_flush\n")
+            self.assertEqual((status, out.count(" ops; ")), (0, 25))
+            _, out, _ = self.run_io(*expect, "q.qcow2", program=QEMU_IO)
+            self.assertEqual(out.count("read "), len(writes))
+            self.assertNotIn("failed", out)
+
+    @unittest.skipUnless(shutil.which(QEMU_IO), "no qemu-io")
+    def test_flags_are_found_anywhere_in_a_long_session(self):
+        lines = ["write -P 9 0 1k", "write 0 1k -P 8 -q", "read -P 8 0 1k",
+                 "read 0 -P 8 1k", "read -qP 8 0 1k", "read -q -- 0 1k",
+                 "read 0 1k", "read -- 0 1k", "writev 0 -P 8 512 512",
+                 "readv 0 512 -C 512", "read -x 0 1", "read -P 8 0 1k",
+                 "read 0 1k", "aio_read 0 -q 512 512", "discard 0 1k -q",
+                 "read -P 0 0 1k", "read 0 -P", "read 0 1k", "read -5 1"]
+        # More than is read at a time, so that lines come to lie elsewhere.
+        text = "\n".join(lines * 20 + ["read 0 -q 1k"] * 15000) + "\n"
+        seen = []
+        for program in (FIRN_IO, QEMU_IO):
+            status, out, _ = self.run_io("q.qcow2", text=text,
+                                         program=program)
+            out = re.sub(r"(firn|qemu)-io> ", "> ", out)
+            out = re.sub(r"^(> )?(readv? \[|readv? -|1024,).*$", r"\1E", out,
+                         flags=re.M)
+            self.assertEqual(status, 1)
+            seen.append(re.sub(r"^(readv?).* -- .*$", r"\1", out, flags=re.M))
+        self.assertTrue(seen[0] == seen[1])  # a diff of it takes minutes
+
+    def test_output_of_any_length_is_whole(self):
+        _, out, _ = self.run_io("q.qcow2", text="read -v 0 64k\nlength\n")
+        self.assertEqual(out.count("\n"), 4096 + 3)
+        self.assertTrue(out.endswith("4 MiB\nfirn-io> "))
+        _, out, _ = self.run_commands("read -v 0 64k", "length")
+        self.assertEqual(out.count("\n"), 4096 + 3)
+        with open("/dev/full", "wb") as full:
+            status = subprocess.run((FIRN_IO, "-c", "length", "q.qcow2"),
+                                    cwd=self.dir, stdout=full, check=False,
+                                    timeout=SECONDS).returncode
+        self.assertEqual(status, 1)
+
     def test_any_bytes_are_lines(self):
         noise = bytes(range(256)) * 40
         done = subprocess.run((FIRN_IO, "q.qcow2"), cwd=self.dir, input=noise,

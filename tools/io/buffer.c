@@ -2,21 +2,22 @@
 /*
  * Numbers as arguments, and the memory of requests: filled with a pattern or
  * from a file, compared, dumped. With -m it is misaligned on purpose; the
- * pointer handed out then lies MISALIGN bytes into the allocation. The buffer
- * of the last request is kept for the next one, whose pages are there then.
+ * pointer handed out then lies MISALIGN bytes into the allocation.
+ *
+ * Buffers are kept for further requests: their pages are there then, and the
+ * pattern too, which writes leave alone.
  */
 #include "tools/io/io.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "util/units.h"
 
 #define MISALIGN 16
-#define MAX_SPARE (16u << 20)
+#define MAX_SPARE (64u << 20)
 
 bool io_parse_number(const char *text, uint64_t *ret)
 {
@@ -28,9 +29,9 @@ bool io_parse_number(const char *text, uint64_t *ret)
         err = -ERANGE;
     }
     if (err < 0) {
-        printf("Parsing error: '%s' is %s\n", text,
-               err == -ERANGE ? "more than a disk can hold" :
-               "no size (digits, then nothing or one of b k M G T P E)");
+        io_print("Parsing error: '%s' is %s\n", text,
+                 err == -ERANGE ? "more than a disk can hold" :
+                 "no size (digits, then nothing or one of b k M G T P E)");
         return false;
     }
     *ret = value;
@@ -45,8 +46,8 @@ bool io_parse_length(const char *text, uint64_t *ret)
         return false;
     }
     if (value > IO_MAX_BYTES) {
-        printf("length %s is more than one request can have, which is %"
-               G_GUINT64_FORMAT "\n", text, IO_MAX_BYTES);
+        io_print("length %s is more than one request can have, which is %"
+                 G_GUINT64_FORMAT "\n", text, IO_MAX_BYTES);
         return false;
     }
     *ret = value;
@@ -61,48 +62,76 @@ bool io_parse_pattern(const char *text, uint8_t *ret)
     errno = 0;
     value = strtol(text, &end, 0);
     if (end == text || *end || errno || value < 0 || value > 255) {
-        printf("'%s' is no pattern: a number from 0 to 255\n", text);
+        io_print("'%s' is no pattern: a number from 0 to 255\n", text);
         return false;
     }
     *ret = (uint8_t)value;
     return true;
 }
 
-static void *spare;
+static IoBuffer *spare;
+static uint64_t spare_bytes;
 
-uint8_t *io_buffer_new(uint64_t bytes, int fill)
+static void destroy(IoBuffer *buf)
 {
-    uint8_t *buf = g_steal_pointer(&spare);
-
-    if (!buf || malloc_usable_size(buf) < bytes + MISALIGN) {
-        free(buf);
-        buf = blk_try_memalign(bytes + MISALIGN);
+    if (buf) {
+        free(buf->memory);
+        g_free(buf);
     }
-    if (!buf) {
+}
+
+IoBuffer *io_buffer_new(uint64_t bytes)
+{
+    IoBuffer *buf = spare;
+
+    if (buf) {
+        spare = buf->next;
+        spare_bytes -= buf->size;
+        if (buf->size >= bytes) {
+            return buf;
+        }
+    }
+    destroy(buf);
+    buf = g_new0(IoBuffer, 1);
+    buf->memory = blk_try_memalign(bytes + MISALIGN);
+    if (!buf->memory) {
         io_error("no memory for %" G_GUINT64_FORMAT " bytes", bytes);
         exit(EXIT_FAILURE);
     }
-    buf += io.misalign ? MISALIGN : 0;
-    if (fill != IO_NO_FILL) {
-        memset(buf, fill, bytes);
-    }
+    buf->size = bytes;
+    buf->data = (uint8_t *)buf->memory + (io.misalign ? MISALIGN : 0);
     return buf;
 }
 
-void io_buffer_free(uint8_t *buf)
+void io_buffer_free(IoBuffer *buf)
 {
-    if (!buf) {
+    if (!buf || buf->size > MAX_SPARE - spare_bytes) {
+        destroy(buf);
         return;
     }
-    buf -= io.misalign ? MISALIGN : 0;
-    if (!spare && malloc_usable_size(buf) <= MAX_SPARE) {
-        spare = buf;
-    } else {
-        free(buf);
+    spare_bytes += buf->size;
+    buf->next = spare;
+    spare = buf;
+}
+
+void io_buffer_fill(IoBuffer *buf, uint8_t fill, uint64_t bytes)
+{
+    if (buf->fill != fill) {
+        buf->fill = fill;
+        buf->filled = 0;
+    }
+    if (buf->filled < bytes) {
+        memset(buf->data + buf->filled, fill, bytes - buf->filled);
+        buf->filled = bytes;
     }
 }
 
-bool io_buffer_load(uint8_t *buf, uint64_t bytes, const char *path)
+void io_buffer_spoil(IoBuffer *buf)
+{
+    buf->filled = 0;
+}
+
+bool io_buffer_load(IoBuffer *buf, uint64_t bytes, const char *path)
 {
     FILE *f = fopen(path, "r");
     const char *wrong = NULL;
@@ -112,7 +141,8 @@ bool io_buffer_load(uint8_t *buf, uint64_t bytes, const char *path)
         io_error("%s: %s", path, g_strerror(errno));
         return false;
     }
-    n = fread(buf, 1, bytes, f);
+    io_buffer_spoil(buf);
+    n = fread(buf->data, 1, bytes, f);
     if (ferror(f)) {
         wrong = g_strerror(errno);
     } else if (n == 0 && bytes > 0) {
@@ -124,25 +154,30 @@ bool io_buffer_load(uint8_t *buf, uint64_t bytes, const char *path)
         return false;
     }
     for (uint64_t done = n; done < bytes; done += n) {
-        memcpy(buf + done, buf, MIN(n, bytes - done));
+        memcpy(buf->data + done, buf->data, MIN(n, bytes - done));
     }
     return true;
 }
 
 void io_buffer_dump(const uint8_t *buf, uint64_t offset, uint64_t bytes)
 {
+    static const char digits[] = "0123456789abcdef";
+
     for (uint64_t i = 0; i < bytes; i += 16) {
         uint64_t n = MIN(bytes - i, 16);
+        char hex[16 * 3 + 1], text[16 + 1];
 
-        printf("%08" G_GINT64_MODIFIER "x:  ", offset + i);
-        for (uint64_t j = i; j < i + n; j++) {
-            printf("%02x ", buf[j]);
+        for (uint64_t j = 0; j < n; j++) {
+            uint8_t byte = buf[i + j];
+
+            hex[j * 3] = digits[byte >> 4];
+            hex[j * 3 + 1] = digits[byte & 15];
+            hex[j * 3 + 2] = ' ';
+            text[j] = g_ascii_isalnum(byte) ? (char)byte : '.';
         }
-        putchar(' ');
-        for (uint64_t j = i; j < i + n; j++) {
-            putchar(g_ascii_isalnum(buf[j]) ? buf[j] : '.');
-        }
-        putchar('\n');
+        hex[n * 3] = text[n] = '\0';
+        io_print("%08" G_GINT64_MODIFIER "x:  %s %s\n", offset + i, hex,
+                 text);
     }
 }
 

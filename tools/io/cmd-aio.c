@@ -11,10 +11,24 @@
 #include <string.h>
 #include <unistd.h>
 
+static GPtrArray *spare; /* requests without contents */
+
+static IoRequest *request_new(void)
+{
+    if (!spare) {
+        spare = g_ptr_array_new();
+    }
+    if (spare->len == 0) {
+        return g_new0(IoRequest, 1);
+    }
+    return g_ptr_array_steal_index_fast(spare, spare->len - 1);
+}
+
 static void request_free(IoRequest *r)
 {
     io_request_clear(r);
-    g_free(r);
+    *r = (IoRequest) { 0 };
+    g_ptr_array_add(spare, r);
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(IoRequest, request_free)
 
@@ -34,8 +48,8 @@ static void start_aio(IoRequest *r)
 
 static int cmd_aio_read(int argc, char **argv)
 {
-    g_autoptr(IoRequest) r = g_new0(IoRequest, 1);
-    int ret = io_request_flags(r, argc, argv, "CiP:qv", true);
+    g_autoptr(IoRequest) r = request_new();
+    int ret = io_request_flags(r, argc, argv, "-CiP:qv", true);
 
     if (ret < 0) {
         return ret;
@@ -43,7 +57,7 @@ static int cmd_aio_read(int argc, char **argv)
     r->name = "readv";
     r->report.op = "read";
     if (r->invalid) {
-        printf("injecting invalid read request\n");
+        io_print("injecting invalid read request\n");
         return 0;
     }
     ret = io_request_read_args(r, argc, argv);
@@ -68,7 +82,7 @@ static int aio_write_args(IoRequest *r, int argc, char **argv)
         wrong = "-z takes one length only";
     }
     if (wrong) {
-        printf("%s\n", wrong);
+        io_print("%s\n", wrong);
         return -EINVAL;
     }
     return r->zero ? io_request_range(r, argv + optind, true)
@@ -77,18 +91,18 @@ static int aio_write_args(IoRequest *r, int argc, char **argv)
 
 static int cmd_aio_write(int argc, char **argv)
 {
-    g_autoptr(IoRequest) r = g_new0(IoRequest, 1);
+    g_autoptr(IoRequest) r = request_new();
     int ret;
 
     r->pattern = IO_WRITE_PATTERN;
     r->name = "aio_write";
     r->report.op = "wrote";
-    ret = io_request_flags(r, argc, argv, "CfiP:quz", true);
+    ret = io_request_flags(r, argc, argv, "-CfiP:quz", true);
     if (ret < 0) {
         return ret;
     }
     if (r->invalid) {
-        printf("injecting invalid write request\n");
+        io_print("injecting invalid write request\n");
         return 0;
     }
     ret = aio_write_args(r, argc, argv);
@@ -197,7 +211,7 @@ static int cmd_multiwrite(int argc, char **argv)
     g_autoptr(GPtrArray) writes = g_ptr_array_new_with_free_func(one_free);
     MultiWrite m = { .all = { .report.op = "wrote", .name = "aio_multiwrite",
                               .pattern = IO_WRITE_PATTERN } };
-    int ret = io_request_flags(&m.all, argc, argv, "CP:q", true);
+    int ret = io_request_flags(&m.all, argc, argv, "-CP:q", true);
 
     if (ret == 0) {
         ret = multi_parse(&m, writes, argc, argv);

@@ -21,8 +21,8 @@ static void on_suspended(const char *tag, bool resumed)
                                                 &at)) {
         g_ptr_array_remove_index(suspended, at);
     }
-    printf("blkdebug: %s request '%s'\n", resumed ? "Resuming" : "Suspended",
-           tag);
+    io_print("blkdebug: %s request '%s'\n",
+             resumed ? "Resuming" : "Suspended", tag);
 }
 
 void io_watch_breaks(void)
@@ -59,8 +59,8 @@ static int cmd_break(int argc, char **argv)
     int ret = bdrv_debug_breakpoint(blk_bs(io.blk), argv[1], argv[2]);
 
     if (ret < 0) {
-        printf("Could not set breakpoint: %s\n",
-               g_strerror(ret == -EINVAL ? ENOENT : -ret));
+        io_print("Could not set breakpoint: %s\n",
+                 g_strerror(ret == -EINVAL ? ENOENT : -ret));
     } else {
         g_ptr_array_add(breaks, g_strdup(argv[2]));
     }
@@ -72,8 +72,8 @@ static int cmd_remove_break(int argc, char **argv)
     int ret = bdrv_debug_remove_breakpoint(blk_bs(io.blk), argv[1]);
 
     if (ret < 0) {
-        printf("Could not remove breakpoint %s: %s\n", argv[1],
-               g_strerror(-ret));
+        io_print("Could not remove breakpoint %s: %s\n", argv[1],
+                 g_strerror(-ret));
     }
     return ret;
 }
@@ -83,7 +83,7 @@ static int cmd_resume(int argc, char **argv)
     int ret = bdrv_debug_resume(blk_bs(io.blk), argv[1]);
 
     if (ret < 0) {
-        printf("Could not resume request: %s\n", g_strerror(-ret));
+        io_print("Could not resume request: %s\n", g_strerror(-ret));
     }
     return ret;
 }

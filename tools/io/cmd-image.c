@@ -11,7 +11,7 @@
 static int cmd_discard(int argc, char **argv)
 {
     g_auto(IoRequest) r = { .report.op = "discard", .name = "discard" };
-    int ret = io_request_flags(&r, argc, argv, "Cq", false);
+    int ret = io_request_flags(&r, argc, argv, "-Cq", false);
 
     if (ret == 0) {
         ret = io_request_range(&r, argv + optind, false);
@@ -74,7 +74,7 @@ static int cmd_length(int argc, char **argv)
     if (bytes < 0) {
         return io_failed("length", (int)bytes);
     }
-    printf("%s\n", io_format_bytes(text, (double)bytes));
+    io_print("%s\n", io_format_bytes(text, (double)bytes));
     return 0;
 }
 
@@ -89,16 +89,18 @@ static int cmd_info(int argc, char **argv)
     BdrvInfo info = { 0 };
     char cluster[IO_BYTES_TEXT], vmstate[IO_BYTES_TEXT];
 
-    printf("format name: %s\n", bdrv_get_format_name(blk_bs(io.blk)));
+    io_print("format name: %s\n", bdrv_get_format_name(blk_bs(io.blk)));
     if (aio_run_blocking(io.ctx, info_entry, &info) < 0) {
         info = (BdrvInfo) { 0 };
     }
-    printf("cluster size: %s\nvm state offset: %s\n",
-           io_format_bytes(cluster, (double)info.cluster_size),
-           io_format_bytes(vmstate, (double)info.vm_state_offset));
+    io_print("cluster size: %s\nvm state offset: %s\n",
+             io_format_bytes(cluster, (double)info.cluster_size),
+             io_format_bytes(vmstate, (double)info.vm_state_offset));
     if (blk_image_info(io.blk, &image, NULL) == 0 && image->specific) {
-        printf("Format specific information:\n");
+        io_print("Format specific information:\n");
+        io_flush_output();
         json_lines_print(image->specific, 1);
+        fflush(stdout); /* it does not come to us */
     }
     return 0;
 }

@@ -26,9 +26,9 @@ static int cmd_alloc(int argc, char **argv)
         allocated += ret ? bytes : 0;
         done += bytes;
     }
-    printf("%" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT
-           " bytes allocated at offset %s\n", allocated, count,
-           io_format_bytes(where, (double)offset));
+    io_print("%" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT
+             " bytes allocated at offset %s\n", allocated, count,
+             io_format_bytes(where, (double)offset));
     return 0;
 }
 
@@ -36,11 +36,11 @@ static void print_run(uint64_t offset, uint64_t bytes, bool allocated)
 {
     char length[IO_BYTES_TEXT], where[IO_BYTES_TEXT];
 
-    printf("%s (0x%" G_GINT64_MODIFIER "x) bytes %s at offset %s "
-           "(0x%" G_GINT64_MODIFIER "x)\n",
-           io_format_bytes(length, (double)bytes), bytes,
-           allocated ? "    allocated" : "not allocated",
-           io_format_bytes(where, (double)offset), offset);
+    io_print("%s (0x%" G_GINT64_MODIFIER "x) bytes %s at offset %s "
+             "(0x%" G_GINT64_MODIFIER "x)\n",
+             io_format_bytes(length, (double)bytes), bytes,
+             allocated ? "    allocated" : "not allocated",
+             io_format_bytes(where, (double)offset), offset);
 }
 
 static int cmd_map(int argc, char **argv)

@@ -10,7 +10,7 @@ static int do_read(IoRequest *r)
 {
     if (r->vmstate) {
         return blk_vmstate_pread(io.blk, r->report.offset, r->report.bytes,
-                                 r->buf);
+                                 r->buf->data);
     }
     return blk_preadv(io.blk, r->report.offset, r->report.bytes, &r->qiov, 0);
 }
@@ -40,14 +40,14 @@ static int cmd_read(int argc, char **argv)
 {
     g_auto(IoRequest) r = { .report.op = "read", .name = "read" };
 
-    return run_read(&r, argc, argv, "bCl:pP:qs:v", false);
+    return run_read(&r, argc, argv, "-bCl:pP:qs:v", false);
 }
 
 static int cmd_readv(int argc, char **argv)
 {
     g_auto(IoRequest) r = { .report.op = "read", .name = "readv" };
 
-    return run_read(&r, argc, argv, "CP:qv", true);
+    return run_read(&r, argc, argv, "-CP:qv", true);
 }
 
 const IoCommand io_read_commands[] = {

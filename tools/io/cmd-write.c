@@ -29,7 +29,7 @@ static int check_flags(const IoRequest *r)
         wrong = "of -z, -P and -s only one can be given";
     }
     if (wrong) {
-        printf("%s\n", wrong);
+        io_print("%s\n", wrong);
     }
     return wrong ? -EINVAL : 0;
 }
@@ -38,7 +38,7 @@ static int do_write(IoRequest *r)
 {
     if (r->vmstate) {
         return blk_vmstate_pwrite(io.blk, r->report.offset, r->report.bytes,
-                                  r->buf);
+                                  r->buf->data);
     }
     if (r->zero) {
         return blk_pwrite_zeroes(io.blk, r->report.offset, r->report.bytes,
@@ -93,7 +93,7 @@ static int cmd_write(int argc, char **argv)
     g_auto(IoRequest) r = { .report.op = "wrote", .name = "write",
                             .pattern = IO_WRITE_PATTERN };
 
-    return run_write(&r, argc, argv, "bcCfnpP:qs:uz", false);
+    return run_write(&r, argc, argv, "-bcCfnpP:qs:uz", false);
 }
 
 static int cmd_writev(int argc, char **argv)
@@ -101,7 +101,7 @@ static int cmd_writev(int argc, char **argv)
     g_auto(IoRequest) r = { .report.op = "wrote", .name = "writev",
                             .pattern = IO_WRITE_PATTERN };
 
-    return run_write(&r, argc, argv, "CfP:q", true);
+    return run_write(&r, argc, argv, "-CfP:q", true);
 }
 
 const IoCommand io_write_commands[] = {

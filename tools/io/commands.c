@@ -60,17 +60,22 @@ static GHashTable *make_names(void)
 const IoCommand *io_find_command(const char *name)
 {
     static GHashTable *names;
+    static const IoCommand *last; /* many lines begin like the one before */
 
+    if (last && strcmp(last->name, name) == 0) {
+        return last;
+    }
     if (!names) {
         names = make_names();
     }
-    return g_hash_table_lookup(names, name);
+    last = g_hash_table_lookup(names, name);
+    return last;
 }
 
 int io_usage(const IoCommand *command)
 {
-    printf("%s%s%s -- %s\n", command->name, *command->args ? " " : "",
-           command->args, command->what);
+    io_print("%s%s%s -- %s\n", command->name, *command->args ? " " : "",
+             command->args, command->what);
     return -EINVAL;
 }
 
@@ -150,25 +155,37 @@ static int run_words(int argc, char **argv)
     return c->run(argc, argv);
 }
 
-int io_run_line(const char *line)
+static bool is_blank(char c)
 {
-    static GPtrArray *words; /* kept: commands do not run lines */
-    g_autofree char *text = g_strdup(line);
-    char *rest = NULL;
+    return c == ' ' || c == '\t';
+}
 
-    if (!words) {
-        words = g_ptr_array_new();
+int io_run_line(char *line)
+{
+    static char **words; /* kept: commands do not run lines */
+    static int room;
+    int n = 0;
+
+    for (;;) {
+        while (is_blank(*line)) {
+            line++;
+        }
+        if (n == room) {
+            room = 2 * room + 8;
+            words = g_renew(char *, words, room);
+        }
+        if (!*line) {
+            words[n] = NULL;
+            return n > 0 ? run_words(n, words) : 0;
+        }
+        words[n++] = line;
+        while ((unsigned char)*line > ' ' || (*line && !is_blank(*line))) {
+            line++;
+        }
+        if (*line) {
+            *line++ = '\0';
+        }
     }
-    g_ptr_array_set_size(words, 0);
-    for (char *word = strtok_r(text, " \t", &rest); word;
-         word = strtok_r(NULL, " \t", &rest)) {
-        g_ptr_array_add(words, word);
-    }
-    if (words->len == 0) {
-        return 0;
-    }
-    g_ptr_array_add(words, NULL);
-    return run_words((int)words->len - 1, (char **)words->pdata);
 }
 
 static int cmd_help(int argc, char **argv)
@@ -178,21 +195,21 @@ static int cmd_help(int argc, char **argv)
     if (argc == 2) {
         c = io_find_command(argv[1]);
         if (!c) {
-            printf("there is no command '%s'\n", argv[1]);
+            io_print("there is no command '%s'\n", argv[1]);
             return -EINVAL;
         }
         io_usage(c);
         if (c->more) {
-            printf("\n%s\n", c->more);
+            io_print("\n%s\n", c->more);
         } else {
-            printf("\nExample: %s\n\n", c->name);
+            io_print("\nExample: %s\n\n", c->name);
         }
         return 0;
     }
     for (unsigned i = 0; (c = io_nth_command(i)) != NULL; i++) {
         io_usage(c);
     }
-    printf("\n'help COMMAND' tells more about one.\n");
+    io_print("\n'help COMMAND' tells more about one.\n");
     return 0;
 }
 

@@ -47,7 +47,7 @@ static void fill_input(void)
         input.size = input.end + 2 * CHUNK;
         input.data = g_realloc(input.data, input.size);
     }
-    fflush(stdout);
+    io_flush_output();
     do {
         n = read(STDIN_FILENO, input.data + input.end, CHUNK);
     } while (n < 0 && errno == EINTR);
@@ -93,16 +93,16 @@ static char *take_line(bool *too_long)
     }
 }
 
-static const char *read_plain(const char *prompt)
+static char *read_plain(const char *prompt, size_t length)
 {
     char *line;
     bool too_long;
 
-    fputs(prompt, stdout);
+    io_put(prompt, length);
     while ((line = take_line(&too_long)) != NULL && too_long) {
         io_error("a line is longer than %u bytes", MAX_LINE);
         io.failed = true;
-        fputs(prompt, stdout);
+        io_put(prompt, length);
     }
     return line;
 }
@@ -170,36 +170,43 @@ static void start_editing(void)
     atexit(save_history);
 }
 
-static const char *read_edited(const char *prompt)
+static char *read_edited(const char *prompt)
 {
     static bool started;
-    static char *line;
-    g_autofree char *last = line;
+    static char *line, *last;
 
     if (!started) {
         start_editing();
         started = true;
     }
+    io_flush_output();
+    free(line);
     line = readline(prompt);
     /* A line that is repeated is kept once. */
     if (line && *line && g_strcmp0(line, last) != 0) {
         add_history(line);
+        g_free(last);
+        last = g_strdup(line); /* the other one will be cut up */
     }
     return line;
 }
 #else
-#define read_edited read_plain
+static char *read_edited(const char *prompt)
+{
+    return read_plain(prompt, strlen(prompt));
+}
 #endif
 
-const char *io_read_line(void)
+char *io_read_line(void)
 {
     static char *prompt;
+    static size_t length;
+    static bool edited;
 
     if (!prompt) {
         prompt = g_strdup_printf("%s> ", io.program);
+        length = strlen(prompt);
+        edited = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
     }
-    if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) {
-        return read_edited(prompt);
-    }
-    return read_plain(prompt);
+    return edited ? read_edited(prompt) : read_plain(prompt, length);
 }

@@ -50,8 +50,8 @@ extern const IoCommand io_read_commands[], io_write_commands[],
                        io_open_commands[], io_process_commands[],
                        io_help_commands[];
 
-/* Run one line, which may be blank. Returns 0 or -errno. */
-int io_run_line(const char *line);
+/* Run one line, which may be blank and is cut up. Returns 0 or -errno. */
+int io_run_line(char *line);
 /* The @i-th command in order of names, NULL after the last. */
 const IoCommand *io_nth_command(unsigned i);
 const IoCommand *io_find_command(const char *name);
@@ -63,6 +63,16 @@ int io_bad_usage(const char *name);
 int io_bad_flag(const char *name);
 /* "PROGRAM: message" on standard error. */
 void io_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
+
+/* --- Output (output.c) --- */
+
+/* Call once, when it is known where commands come from. */
+void io_start_output(void);
+/* Commands print with these on standard output, and never with stdio. */
+void io_put(const char *text, size_t bytes);
+void io_print(const char *format, ...) G_GNUC_PRINTF(1, 2);
+/* Write what was printed. Whether all of it could be written up to now. */
+bool io_flush_output(void);
 /* Before something is written to standard error or the process ends: after a
  * prompt, what was printed is out. */
 void io_sync_output(void);
@@ -102,14 +112,25 @@ bool io_parse_number(const char *text, uint64_t *ret);
 bool io_parse_length(const char *text, uint64_t *ret);
 bool io_parse_pattern(const char *text, uint8_t *ret);
 
-/* Memory of @bytes, all of them @fill unless that is IO_NO_FILL. Free with
- * io_buffer_free(). */
-#define IO_NO_FILL (-1)
-uint8_t *io_buffer_new(uint64_t bytes, int fill);
-void io_buffer_free(uint8_t *buf);
+typedef struct IoBuffer {
+    uint8_t *data;
+    uint64_t filled;       /* so many bytes of @data are known to be @fill */
+    uint8_t fill;
+    uint64_t size;
+    void *memory;
+    struct IoBuffer *next; /* of those that wait for a request */
+} IoBuffer;
+
+/* Memory of @bytes. Free with io_buffer_free(). */
+IoBuffer *io_buffer_new(uint64_t bytes);
+void io_buffer_free(IoBuffer *buf);
+/* Make the first @bytes of it all @fill. */
+void io_buffer_fill(IoBuffer *buf, uint8_t fill, uint64_t bytes);
+/* What is in it will be changed. */
+void io_buffer_spoil(IoBuffer *buf);
 /* Put what is in the file @path, repeated, into @buf. false after saying why
  * not. */
-bool io_buffer_load(uint8_t *buf, uint64_t bytes, const char *path);
+bool io_buffer_load(IoBuffer *buf, uint64_t bytes, const char *path);
 /* Hex dump, as of @offset. */
 void io_buffer_dump(const uint8_t *buf, uint64_t offset, uint64_t bytes);
 bool io_buffer_is(const uint8_t *buf, uint8_t pattern, uint64_t bytes);
@@ -148,18 +169,19 @@ typedef struct IoRequest {
     const char *start_arg;  /* of -s: where the check starts, or a file */
     const char *length_arg; /* of -l */
     uint64_t start, length; /* of what is verified */
-    uint8_t *buf;         /* or NULL */
+    IoBuffer *buf;        /* or NULL */
     QEMUIOVector qiov;    /* @buf cut into pieces; valid with @buf */
 } IoRequest;
 
-/* Flags of @letters (for getopt), then an offset and one length, or several
+/* Flags of @letters (for getopt, after a "-"), then an offset and one length, or several
  * when @lengths. Returns 0 or -EINVAL after saying what is wrong. */
 int io_request_flags(IoRequest *r, int argc, char **argv, const char *letters,
                      bool lengths);
 /* Offset and length in @words; any length when @any. */
 int io_request_range(IoRequest *r, char **words, bool any);
 /* The same with as many lengths as there are words before @argc, and the
- * buffer for them. */
+ * buffer for them, filled with @fill unless that is IO_NO_FILL. */
+#define IO_NO_FILL (-1)
 int io_request_vector(IoRequest *r, int argc, char **argv, int fill);
 /* As the last, for reads; -P is what they expect. */
 int io_request_read_args(IoRequest *r, int argc, char **argv);
@@ -182,8 +204,8 @@ void io_watch_breaks(void);
 
 /* --- Terminal (input.c) --- */
 
-/* The next line of standard input, valid until the next call; NULL at its
- * end. */
-const char *io_read_line(void);
+/* The next line of standard input, the caller's until the next call; NULL at
+ * its end. */
+char *io_read_line(void);
 
 #endif

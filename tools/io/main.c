@@ -73,13 +73,6 @@ void io_error(const char *format, ...)
     fprintf(stderr, "%s: %s\n", io.program, line);
 }
 
-void io_sync_output(void)
-{
-    if (io.prompts) {
-        fflush(stdout);
-    }
-}
-
 static bool add_object(const char *text)
 {
     GError *error = NULL;
@@ -244,10 +237,9 @@ static bool goes_on(void)
 /* Returns whether every command was done. */
 static bool run_all(const Args *a)
 {
-    const char *line;
+    char *line;
     bool ok = true;
 
-    io.prompts = a->commands->len == 0;
     for (guint i = 0; i < a->commands->len && goes_on(); i++) {
         ok &= io_run_line(g_ptr_array_index(a->commands, i)) >= 0;
     }
@@ -269,6 +261,8 @@ int main(int argc, char **argv)
     io.program = g_path_get_basename(argv[0]);
     a.commands = g_ptr_array_new();
     parse_args(&a, argc, argv);
+    io.prompts = a.commands->len == 0;
+    io_start_output();
     start_context(&a);
     io_watch_breaks();
     if (optind < argc && open_first(&a, argv[optind]) < 0) {
@@ -277,6 +271,7 @@ int main(int argc, char **argv)
     ok = run_all(&a);
     ok &= io_close_image() >= 0;
     g_ptr_array_unref(a.commands);
+    ok &= io_flush_output();
     stop_raise();
-    return ok && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -14,7 +14,7 @@ static bool parse_int(const char *text, int *ret)
     errno = 0;
     value = strtol(text, &end, 0);
     if (end == text || *end || errno || value < 0 || value > INT32_MAX) {
-        printf("'%s' is no number from 0 on\n", text);
+        io_print("'%s' is no number from 0 on\n", text);
         return false;
     }
     *ret = (int)value;
@@ -50,10 +50,10 @@ static int cmd_sigraise(int argc, char **argv)
         return -EINVAL;
     }
     if (sig > SIGRTMAX) {
-        printf("'%s' is no signal: there are 1 to %d\n", argv[1], SIGRTMAX);
+        io_print("'%s' is no signal: there are 1 to %d\n", argv[1], SIGRTMAX);
         return -EINVAL;
     }
-    fflush(NULL); /* what was reported so far is not lost */
+    io_flush_output(); /* what was reported so far is not lost */
     signal(sig, SIG_DFL); /* as from outside, with nothing closed before */
     raise(sig);
     return 0;

@@ -9,41 +9,68 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const units[] = { "KiB", "MiB", "GiB", "TiB", "PiB",
-                                     "EiB" };
+/* The first one is written out where it is used. */
+static const char units[][5] = { "", " KiB", " MiB", " GiB", " TiB", " PiB",
+                                 " EiB" };
 
 /* Room for all that a report can say: no number has more than 40 digits. */
-typedef struct Text {
-    char s[320];
-    size_t n;
-} Text;
+#define MAX_REPORT 320
 
-static void put(Text *t, const char *s)
+/* "00" to "99": numbers are written two digits at a time. */
+static char pairs[100][2];
+
+static void make_pairs(void)
 {
-    size_t n = strlen(s);
+    for (int i = 0; i < 100; i++) {
+        pairs[i][0] = (char)('0' + i / 10);
+        pairs[i][1] = (char)('0' + i % 10);
+    }
+}
 
-    memcpy(t->s + t->n, s, n + 1);
-    t->n += n;
+/* Each of these writes at @p and returns the end. */
+
+static inline char *put(char *p, const char *s, size_t n)
+{
+    memcpy(p, s, n);
+    return p + n;
+}
+
+/* Of a literal the compiler knows the length. */
+#define PUT(p, literal) put((p), (literal), sizeof(literal) - 1)
+
+static inline char *put_pair(char *p, uint64_t n)
+{
+    return put(p, pairs[n], 2);
 }
 
 /* @n in at least @digits digits. */
-static void put_number(Text *t, uint64_t n, int digits)
+static inline char *put_number(char *p, uint64_t n, int digits)
 {
-    char reversed[24];
-    int i = 0;
+    uint64_t limit = 10;
+    char *end;
 
-    do {
-        reversed[i++] = (char)('0' + n % 10);
-        n /= 10;
-    } while (n > 0 || i < digits);
-    while (i > 0) {
-        t->s[t->n++] = reversed[--i];
+    for (int i = 1; i < digits; i++) {
+        limit *= 10;
     }
-    t->s[t->n] = '\0';
+    while (n >= limit && digits < 20) {
+        limit *= 10; /* at last it overflows, with all digits counted */
+        digits++;
+    }
+    end = p + digits;
+    for (p = end; digits >= 2; digits -= 2) {
+        p -= 2;
+        put_pair(p, n % 100);
+        n /= 100;
+    }
+    if (digits) {
+        p[-1] = (char)('0' + n);
+    }
+    return end;
 }
 
 /* As "%.*f". @shorten: no decimals when all are 0. */
-static void put_fixed(Text *t, double value, int decimals, bool shorten)
+static inline char *put_fixed(char *p, double value, int decimals,
+                              bool shorten)
 {
     double scaled;
     uint64_t scale = 1, n;
@@ -53,106 +80,120 @@ static void put_fixed(Text *t, double value, int decimals, bool shorten)
     }
     scaled = value * (double)scale;
     if (scaled > 1e18) {
-        t->n += (size_t)snprintf(t->s + t->n, 40, "%.*f", decimals, value);
-        return;
+        return p + snprintf(p, 40, "%.*f", decimals, value);
     }
     n = (uint64_t)llrint(scaled);
-    put_number(t, n / scale, 1);
+    p = put_number(p, n / scale, 1);
     if (n % scale || !shorten) {
-        put(t, ".");
-        put_number(t, n % scale, decimals);
+        p = PUT(p, ".");
+        p = put_number(p, n % scale, decimals);
     }
+    return p;
 }
 
-static void put_bytes(Text *t, double bytes)
+static char *put_bytes(char *p, double bytes)
 {
-    int unit = -1;
+    int unit = 0;
 
     while (bytes >= 1024 && unit + 1 < (int)G_N_ELEMENTS(units)) {
         bytes /= 1024;
         unit++;
     }
-    put_fixed(t, bytes, unit < 0 ? 6 : 3, true);
-    put(t, " ");
-    put(t, unit < 0 ? "bytes" : units[unit]);
+    if (unit == 0) {
+        p = put_fixed(p, bytes, 6, true);
+        return PUT(p, " bytes");
+    }
+    p = put_fixed(p, bytes, 3, true);
+    return put(p, units[unit], 4);
+}
+
+/* Hundredths of seconds; hours and minutes when @full or when needed. */
+static inline char *put_time(char *p, int64_t ns, bool full)
+{
+    uint64_t cs = ((uint64_t)ns + 5000000) / 10000000;
+    uint64_t minutes = cs / 6000;
+
+    full = full || minutes;
+    if (full) {
+        p = put_number(p, minutes / 60, 1);
+        p = PUT(p, ":");
+        p = put_pair(p, minutes % 60);
+        p = PUT(p, ":");
+    }
+    p = put_pair(p, cs % 6000 / 100);
+    p = PUT(p, ".");
+    p = put_pair(p, cs % 100);
+    return full ? p : PUT(p, " sec");
+}
+
+static char *put_numbers(char *p, const IoReport *r, int64_t ns,
+                         double seconds)
+{
+    p = put_number(p, r->bytes, 1);
+    p = PUT(p, ",1,");
+    p = put_time(p, ns, true);
+    p = PUT(p, ",");
+    p = put_fixed(p, (double)r->bytes / seconds, 3, false);
+    p = PUT(p, ",");
+    p = put_fixed(p, 1 / seconds, 3, false);
+    return PUT(p, "\n");
+}
+
+static char *put_lines(char *p, const IoReport *r, int64_t ns, double seconds)
+{
+    p = put(p, r->op, strlen(r->op));
+    p = PUT(p, " ");
+    p = put_number(p, r->bytes, 1);
+    p = PUT(p, "/");
+    p = put_number(p, r->bytes, 1);
+    p = PUT(p, " bytes at offset ");
+    p = put_number(p, r->offset, 1);
+    p = PUT(p, "\n");
+    p = put_bytes(p, (double)r->bytes);
+    p = PUT(p, ", 1 ops; ");
+    p = put_time(p, ns, false);
+    p = PUT(p, " (");
+    p = put_bytes(p, (double)r->bytes / seconds);
+    p = PUT(p, "/sec and ");
+    p = put_fixed(p, 1 / seconds, 4, false);
+    return PUT(p, " ops/sec)\n");
+}
+
+/* Call before the others. */
+static void prepare(void)
+{
+    if (!pairs[0][0]) {
+        make_pairs();
+    }
 }
 
 char *io_format_bytes(char out[IO_BYTES_TEXT], double bytes)
 {
-    Text t = { .n = 0 };
+    char text[MAX_REPORT];
 
-    put_bytes(&t, bytes);
-    g_strlcpy(out, t.s, IO_BYTES_TEXT);
+    prepare();
+    *put_bytes(text, bytes) = '\0';
+    g_strlcpy(out, text, IO_BYTES_TEXT);
     return out;
-}
-
-/* Hundredths of seconds; hours and minutes when @full or when needed. */
-static void put_time(Text *t, int64_t ns, bool full)
-{
-    uint64_t cs = ((uint64_t)ns + 5000000) / 10000000;
-    uint64_t minutes = cs / 6000 % 60, hours = cs / 360000;
-
-    full = full || minutes || hours;
-    if (full) {
-        put_number(t, hours, 1);
-        put(t, ":");
-        put_number(t, minutes, 2);
-        put(t, ":");
-    }
-    put_number(t, cs / 100 % 60, 2);
-    put(t, ".");
-    put_number(t, cs % 100, 2);
-    put(t, full ? "" : " sec");
-}
-
-static void put_numbers(Text *t, const IoReport *r, int64_t ns, double seconds)
-{
-    put_number(t, r->bytes, 1);
-    put(t, ",1,");
-    put_time(t, ns, true);
-    put(t, ",");
-    put_fixed(t, (double)r->bytes / seconds, 3, false);
-    put(t, ",");
-    put_fixed(t, 1 / seconds, 3, false);
-    put(t, "\n");
-}
-
-static void put_lines(Text *t, const IoReport *r, int64_t ns, double seconds)
-{
-    put(t, r->op);
-    put(t, " ");
-    put_number(t, r->bytes, 1);
-    put(t, "/");
-    put_number(t, r->bytes, 1);
-    put(t, " bytes at offset ");
-    put_number(t, r->offset, 1);
-    put(t, "\n");
-    put_bytes(t, (double)r->bytes);
-    put(t, ", 1 ops; ");
-    put_time(t, ns, false);
-    put(t, " (");
-    put_bytes(t, (double)r->bytes / seconds);
-    put(t, "/sec and ");
-    put_fixed(t, 1 / seconds, 4, false);
-    put(t, " ops/sec)\n");
 }
 
 void io_report(const IoReport *r)
 {
-    Text t;
+    char text[MAX_REPORT], *end;
     int64_t ns;
 
     if (r->quiet) {
         return;
     }
-    t.n = 0;
     ns = MAX(aio_now_ns() - r->start_ns, 1);
-    (r->machine ? put_numbers : put_lines)(&t, r, ns, (double)ns / 1e9);
-    fwrite(t.s, 1, t.n, stdout);
+    prepare();
+    end = (r->machine ? put_numbers : put_lines)(text, r, ns,
+                                                 (double)ns / 1e9);
+    io_put(text, (size_t)(end - text));
 }
 
 int io_failed(const char *what, int ret)
 {
-    printf("%s failed: %s\n", what, g_strerror(-ret));
+    io_print("%s failed: %s\n", what, g_strerror(-ret));
     return ret;
 }

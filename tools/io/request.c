@@ -60,22 +60,63 @@ static int apply_flag(IoRequest *r, int c, const char *command)
     return 0;
 }
 
-int io_request_flags(IoRequest *r, int argc, char **argv, const char *letters,
-                     bool lengths)
+/* Without any, getopt() has nothing to do but takes long for it. */
+static bool has_flags(int argc, char **argv)
 {
-    int c;
+    bool found = false;
+
+    for (int i = 1; i < argc; i++) {
+        found |= argv[i][0] == '-';
+    }
+    return found;
+}
+
+/*
+ * Words that are no flags come as 1, because @letters begins with "-": to move
+ * them itself, getopt() would read the environment for each command. In the
+ * end they are argv[optind..argc) nevertheless.
+ */
+static int scan_flags(IoRequest *r, int argc, char **argv,
+                      const char *letters)
+{
+    int words = 1, end = argc, c;
 
     while ((c = getopt(argc, argv, letters)) != -1) {
-        int ret = apply_flag(r, c, argv[0]);
+        int ret = 0;
 
+        if (c == 1) {
+            argv[words++] = optarg;
+        } else {
+            ret = apply_flag(r, c, argv[0]);
+        }
         if (ret < 0) {
             return ret;
         }
     }
-    if (argc - optind < 2 || (!lengths && argc - optind > 2)) {
-        return io_bad_usage(argv[0]);
+    while (optind < argc) { /* behind "--" */
+        argv[words++] = argv[optind++];
     }
+    while (words > 1) {
+        argv[--end] = argv[--words];
+    }
+    optind = end;
     return 0;
+}
+
+int io_request_flags(IoRequest *r, int argc, char **argv, const char *letters,
+                     bool lengths)
+{
+    int ret = 0;
+
+    if (has_flags(argc, argv)) {
+        ret = scan_flags(r, argc, argv, letters);
+    } else {
+        optind = 1;
+    }
+    if (ret == 0 && (argc - optind < 2 || (!lengths && argc - optind > 2))) {
+        ret = io_bad_usage(argv[0]);
+    }
+    return ret;
 }
 
 int io_request_range(IoRequest *r, char **words, bool any)
@@ -105,13 +146,17 @@ int io_request_vector(IoRequest *r, int argc, char **argv, int fill)
         r->report.bytes += lengths[i]; /* n times 2 GiB: no overflow */
     }
     if (r->report.bytes > IO_MAX_BYTES) {
-        printf("the lengths add up to more than one request can have, which "
-               "is %" G_GUINT64_FORMAT "\n", IO_MAX_BYTES);
+        io_print("the lengths add up to more than one request can have, which "
+                 "is %" G_GUINT64_FORMAT "\n", IO_MAX_BYTES);
         return -EINVAL;
     }
-    piece = r->buf = io_buffer_new(r->report.bytes, fill);
+    r->buf = io_buffer_new(r->report.bytes);
+    if (fill != IO_NO_FILL) {
+        io_buffer_fill(r->buf, (uint8_t)fill, r->report.bytes);
+    }
+    piece = r->buf->data;
     if (n == 1) {
-        qemu_iovec_init_buf(&r->qiov, r->buf, r->report.bytes);
+        qemu_iovec_init_buf(&r->qiov, piece, r->report.bytes);
         return 0;
     }
     qemu_iovec_init(&r->qiov, n);
@@ -136,7 +181,7 @@ static int set_verify_range(IoRequest *r)
         r->length = r->start <= bytes ? bytes - r->start : 0;
     }
     if (r->start > bytes || r->length > bytes - r->start) {
-        printf("what is to be verified does not lie within what is read\n");
+        io_print("what is to be verified does not lie within what is read\n");
         return -EINVAL;
     }
     return 0;
@@ -148,14 +193,18 @@ int io_request_read_args(IoRequest *r, int argc, char **argv)
     bool looked_at = r->has_pattern || r->dump;
     int ret = io_request_vector(r, argc, argv, looked_at ? 0xab : IO_NO_FILL);
 
-    return ret < 0 ? ret : set_verify_range(r);
+    if (ret < 0) {
+        return ret;
+    }
+    io_buffer_spoil(r->buf);
+    return set_verify_range(r);
 }
 
 int io_request_check_aligned(const IoRequest *r)
 {
     if ((r->report.offset | r->report.bytes) % 512 != 0) {
-        printf("offset and length have to be multiples of 512 with -b and "
-               "-c\n");
+        io_print("offset and length have to be multiples of 512 with -b and "
+                 "-c\n");
         return -EINVAL;
     }
     return 0;
@@ -163,7 +212,9 @@ int io_request_check_aligned(const IoRequest *r)
 
 void io_request_start(IoRequest *r)
 {
-    r->report.start_ns = aio_now_ns();
+    if (!r->report.quiet) {
+        r->report.start_ns = aio_now_ns();
+    }
 }
 
 int io_request_end(IoRequest *r, int ret)
@@ -172,14 +223,15 @@ int io_request_end(IoRequest *r, int ret)
         return io_failed(r->name, ret);
     }
     ret = 0;
-    if (r->verify && !io_buffer_is(r->buf + r->start, r->pattern, r->length)) {
-        printf("Pattern verification failed at offset %" G_GUINT64_FORMAT
-               ", %" G_GUINT64_FORMAT " bytes\n",
-               r->report.offset + r->start, r->length);
+    if (r->verify &&
+        !io_buffer_is(r->buf->data + r->start, r->pattern, r->length)) {
+        io_print("Pattern verification failed at offset %" G_GUINT64_FORMAT
+                 ", %" G_GUINT64_FORMAT " bytes\n",
+                 r->report.offset + r->start, r->length);
         ret = -EINVAL;
     }
     if (r->dump && !r->report.quiet) {
-        io_buffer_dump(r->buf, r->report.offset, r->report.bytes);
+        io_buffer_dump(r->buf->data, r->report.offset, r->report.bytes);
     }
     io_report(&r->report);
     return ret;
