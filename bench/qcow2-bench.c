@@ -42,6 +42,8 @@ typedef struct Bench {
     unsigned flags;         /* BDRV_O_* */
     bool write;
     bool guest_io;
+    bool calls;             /* how requests are made: see usage() */
+    bool waves;
     uint64_t flush_interval;
     const char *name;       /* of the snapshot */
 
@@ -100,15 +102,22 @@ static bool next_offset(Bench *b, uint64_t *ret)
     return true;
 }
 
+static void *make_buffer(const Bench *b, QEMUIOVector *qiov)
+{
+    void *buf = blk_try_memalign(b->size);
+
+    memset(buf, 0x5a, b->size);
+    qemu_iovec_init_buf(qiov, buf, b->size);
+    return buf;
+}
+
 static void coroutine_fn worker(void *opaque)
 {
     Bench *b = opaque;
-    void *buf = blk_try_memalign(b->size);
     QEMUIOVector qiov;
+    void *buf = make_buffer(b, &qiov);
     uint64_t offset;
 
-    memset(buf, 0x5a, b->size);
-    qemu_iovec_init_buf(&qiov, buf, b->size);
     while (next_offset(b, &offset)) {
         int ret = b->write ? blk_co_pwritev(b->blk, offset, b->size, &qiov, 0)
                            : blk_co_preadv(b->blk, offset, b->size, &qiov, 0);
@@ -132,6 +141,58 @@ static void start_workers(Bench *b)
     }
 }
 
+/* One request after the other, with the blocking calls. */
+static void run_calls(Bench *b)
+{
+    QEMUIOVector qiov;
+    void *buf = make_buffer(b, &qiov);
+    uint64_t offset;
+
+    while (next_offset(b, &offset)) {
+        b->ret = b->write ? blk_pwritev(b->blk, offset, b->size, &qiov, 0)
+                          : blk_preadv(b->blk, offset, b->size, &qiov, 0);
+        b->done++;
+    }
+    free(buf);
+}
+
+static void wave_done(void *opaque, int ret)
+{
+    Bench *b = opaque;
+
+    b->done++;
+    b->running--;
+    b->ret = b->ret < 0 ? b->ret : ret;
+}
+
+/* @depth requests with callbacks; when all are done, as many again. */
+static void run_waves(Bench *b)
+{
+    g_autofree QEMUIOVector *qiov = g_new(QEMUIOVector, b->depth);
+    g_autofree void **bufs = g_new(void *, b->depth);
+    uint64_t offset;
+    bool more = true;
+
+    for (unsigned i = 0; i < b->depth; i++) {
+        bufs[i] = make_buffer(b, &qiov[i]);
+    }
+    while (more) {
+        for (unsigned i = 0; i < b->depth && (more = next_offset(b, &offset));
+             i++) {
+            b->running++;
+            if (b->write) {
+                blk_aio_pwritev(b->blk, offset, &qiov[i], 0, wave_done, b);
+            } else {
+                blk_aio_preadv(b->blk, offset, &qiov[i], 0, wave_done, b);
+            }
+        }
+        AIO_WAIT_WHILE(b->ctx, b->running > 0);
+    }
+    for (unsigned i = 0; i < b->depth; i++) {
+        free(bufs[i]);
+    }
+}
+
 static int bench_io(Bench *b)
 {
     int64_t start, end;
@@ -142,9 +203,13 @@ static int bench_io(Bench *b)
     }
     b->disk = blk_getlength(b->blk);
     start = aio_now_ns();
-    start_workers(b);
-    while (b->running) {
-        aio_poll(b->ctx, true);
+    if (b->calls) {
+        run_calls(b);
+    } else if (b->waves) {
+        run_waves(b);
+    } else {
+        start_workers(b);
+        AIO_WAIT_WHILE(b->ctx, b->running > 0);
     }
     end = aio_now_ns();
     ret = blk_close(b->blk);
@@ -269,6 +334,9 @@ static void usage(FILE *out)
           "  -o OFFSET of the first (0)    -w        write\n"
           "  -t CACHE  none, writeback...  -f N      flush after each N\n"
           "  -n NAME   of the snapshot     -i N      images to open (17)\n"
+          "  -k        make requests with blocking calls, one at a time\n"
+          "  -a        with callbacks, and wait for DEPTH of them each time;\n"
+          "            neither: in DEPTH coroutines\n"
           "  --io      guest requests while a snapshot is made or deleted\n",
           out);
 }
@@ -311,6 +379,12 @@ static bool take(char c, const char *arg, Bench *b)
         b->write = true;
         b->flags |= BDRV_O_RDWR;
         return true;
+    case 'k':
+        b->calls = true;
+        return true;
+    case 'a':
+        b->waves = true;
+        return true;
     case 'g':
         b->guest_io = true;
         return true;
@@ -331,7 +405,7 @@ int main(int argc, char **argv)
     const char *command;
     int c, status = 2;
 
-    while ((c = getopt_long(argc, argv, "c:d:s:S:o:wt:f:n:i:", longs,
+    while ((c = getopt_long(argc, argv, "c:d:s:S:o:wt:f:n:i:ka", longs,
                             NULL)) != -1) {
         if (!take(c, optarg, &b)) {
             usage(stderr);
