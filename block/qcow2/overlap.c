@@ -4,7 +4,7 @@
  *
  * Before a write to the image file its target is compared with where metadata
  * is known to be: header, active L1, refcount table, snapshot table, bitmap
- * directory ("constant"), and active L2 tables, refcount blocks and snapshots'
+ * directory, LUKS header ("constant"), and active L2 tables, refcount blocks and snapshots'
  * L1 tables ("cached"). The second kind may be millions of places, so a filter
  * with one bit per hashed cluster number comes first: a clear bit proves that
  * the cluster is not one of them; a set bit is looked into. Bits are never
@@ -27,7 +27,7 @@
 
 #define CONSTANT (QCOW2_OL_MAIN_HEADER | QCOW2_OL_ACTIVE_L1 | \
                   QCOW2_OL_REFCOUNT_TABLE | QCOW2_OL_SNAPSHOT_TABLE | \
-                  QCOW2_OL_BITMAP_DIRECTORY)
+                  QCOW2_OL_BITMAP_DIRECTORY | QCOW2_OL_CRYPT_HEADER)
 #define CACHED   (QCOW2_OL_ACTIVE_L2 | QCOW2_OL_REFCOUNT_BLOCK | \
                   QCOW2_OL_INACTIVE_L1)
 
@@ -54,6 +54,7 @@ static const struct {
     { "overlap-check.inactive-l1", QCOW2_OL_INACTIVE_L1 },
     { "overlap-check.inactive-l2", QCOW2_OL_INACTIVE_L2 },
     { "overlap-check.bitmap-directory", QCOW2_OL_BITMAP_DIRECTORY },
+    { "overlap-check.crypt-header", QCOW2_OL_CRYPT_HEADER },
 };
 
 static int take_template(Qcow2State *s, BdrvOptions *o, GError **errp)
@@ -241,6 +242,11 @@ static const char *constant_at(const Qcow2State *s, unsigned look,
         meets(s, offset, bytes, s->ext.bitmap_directory_offset,
               s->ext.bitmap_directory_size)) {
         return "the bitmap directory";
+    }
+    if ((look & QCOW2_OL_CRYPT_HEADER) &&
+        meets(s, offset, bytes, s->ext.crypto_offset,
+              s->ext.crypto_length)) {
+        return "the LUKS header";
     }
     return NULL;
 }

@@ -153,6 +153,7 @@ enum {
     QCOW2_OL_SNAPSHOT_TABLE = 1 << 6,
     QCOW2_OL_INACTIVE_L1    = 1 << 7,
     QCOW2_OL_INACTIVE_L2    = 1 << 8,
+    QCOW2_OL_CRYPT_HEADER   = 1 << 9,
 };
 
 /* Take overlap-check and overlap-check.* and set s->overlap. */

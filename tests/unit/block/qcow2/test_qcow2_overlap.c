@@ -34,13 +34,13 @@ static FakeDisk *new_image(void)
 
 /* Where each category is, in the order of the bits. */
 typedef struct Places {
-    uint64_t at[9];
+    uint64_t at[10];
 } Places;
 
 static const char *const names[] = {
     "active-l1", "active-l2", "refcount-table", "refcount-block",
     "bitmap-directory", "main-header", "snapshot-table", "inactive-l1",
-    "inactive-l2",
+    "inactive-l2", "crypt-header",
 };
 
 static Places find_places(FakeDisk *d)
@@ -50,6 +50,7 @@ static Places find_places(FakeDisk *d)
     Places p = { {
         l1, peek(d, l1) & QCOW2_OFFSET_MASK, peek(d, 48), peek(d, peek(d, 48)),
         1 << 20, 0, table, old_l1, peek(d, old_l1) & QCOW2_OFFSET_MASK,
+        2 << 20,
     } };
 
     assert_true(p.at[1] && p.at[8] && p.at[1] != p.at[8]);
@@ -68,12 +69,15 @@ static int coroutine_fn probe(void *opaque) NO_TSA
     int ret;
 
     co_mutex_lock(&p->s->lock);
-    /* A directory that nothing will store. */
+    /* A directory and a LUKS header that nothing will store. */
     p->s->ext.has_bitmaps = true;
     p->s->ext.bitmap_directory_offset = 1 << 20;
     p->s->ext.bitmap_directory_size = 64;
+    p->s->ext.crypto_offset = 2 << 20;
+    p->s->ext.crypto_length = 64;
     ret = qcow2_check_overlap(p->s, p->ignore, p->offset, 512);
     p->s->ext.has_bitmaps = false;
+    p->s->ext.crypto_length = 0;
     co_mutex_unlock(&p->s->lock);
     return ret;
 }
@@ -108,7 +112,7 @@ static void test_each_category_stops_what_it_names_and_nothing_else(void **s)
             "overlap-check.template=all,overlap-check.%s=off", names[i]);
 
         assert_int_equal(stopped(on, 0), 1u << i);
-        assert_int_equal(stopped(off, 0), 0x1ff & ~(1u << i));
+        assert_int_equal(stopped(off, 0), 0x3ff & ~(1u << i));
     }
 }
 
@@ -116,7 +120,7 @@ static void test_templates(void **state)
 {
     unsigned constant = QCOW2_OL_MAIN_HEADER | QCOW2_OL_ACTIVE_L1 |
                         QCOW2_OL_REFCOUNT_TABLE | QCOW2_OL_SNAPSHOT_TABLE |
-                        QCOW2_OL_BITMAP_DIRECTORY;
+                        QCOW2_OL_BITMAP_DIRECTORY | QCOW2_OL_CRYPT_HEADER;
     unsigned cached = constant | QCOW2_OL_ACTIVE_L2 |
                       QCOW2_OL_REFCOUNT_BLOCK | QCOW2_OL_INACTIVE_L1;
 
@@ -124,14 +128,14 @@ static void test_templates(void **state)
     assert_int_equal(stopped("overlap-check=constant", 0), constant);
     assert_int_equal(stopped("overlap-check=cached", 0), cached);
     assert_int_equal(stopped(NULL, 0), cached);
-    assert_int_equal(stopped("overlap-check.template=all", 0), 0x1ff);
+    assert_int_equal(stopped("overlap-check.template=all", 0), 0x3ff);
 }
 
 static void test_writer_leaves_out_what_it_writes(void **state)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
         assert_int_equal(stopped("overlap-check=all", 1u << i),
-                         0x1ff & ~(1u << i));
+                         0x3ff & ~(1u << i));
     }
 }
 
