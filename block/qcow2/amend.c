@@ -3,7 +3,8 @@
  * Changing what an image was created with. All options are taken and checked
  * before anything changes; then, each step whole and durable by itself:
  *
- *   compat up | refcount width | names | flags | size | compat down
+ *   passphrases | compat up | refcount width | names | flags | size |
+ *   compat down
  *
  * Version 3 comes first and version 2 last, so that what needs version 3 is
  * never there without it. A power cut leaves the image after some of the
@@ -22,6 +23,7 @@ typedef struct Amend {
     char *backing_file;     /* NULL: as it is, "": none */
     char *backing_format;
     char *data_file;        /* NULL: as it is, "": no name */
+    Qcow2CryptoAmend *crypto;   /* NULL: the passphrases stay */
 } Amend;
 
 /* ---- options ---- */
@@ -129,7 +131,7 @@ static int take_names(const Qcow2State *s, BdrvOptions *o, Amend *a,
     return 0;
 }
 
-static int take_all(const Qcow2State *s, BdrvOptions *o, Amend *a,
+static int take_all(const Qcow2State *s, BdrvOptions *o, bool force, Amend *a,
                     GError **errp)
 {
     int ret = refuse_others(o, errp);
@@ -140,6 +142,8 @@ static int take_all(const Qcow2State *s, BdrvOptions *o, Amend *a,
     ret = ret < 0 ? ret : take_names(s, o, a, errp);
     ret = ret < 0 ? ret : bdrv_options_take_size(o, "size", s->hdr.size,
                                                  &a->size, errp);
+    ret = ret < 0 ? ret : qcow2_crypto_take_amend(s, o, force, &a->crypto,
+                                                  errp);
     ret = ret < 0 ? ret : bdrv_options_check_empty(o, errp);
     if (ret == 0 && a->version < s->hdr.version) {
         ret = qcow2_check_downgrade(s, a->size, a->order, errp);
@@ -294,7 +298,8 @@ static int coroutine_fn change(Qcow2State *s, const Amend *a,
     if (ret < 0) {
         return set_error(errp, ret, "the image is corrupt");
     }
-    if (a->version > s->hdr.version) {
+    ret = qcow2_crypto_amend(s, a->crypto, errp);
+    if (ret == 0 && a->version > s->hdr.version) {
         ret = upgrade(s, errp);
     }
     if (ret == 0 && a->order != s->refcount_order) {
@@ -343,10 +348,12 @@ int coroutine_fn qcow2_co_amend(BlockDriverState *bs, BdrvOptions *opts,
                          "loaded");
     }
     co_rwlock_wrlock(&s->map_lock);
-    ret = take_all(s, opts, &a, errp);
+    ret = take_all(s, opts, force, &a, errp);
     ret = ret < 0 ? ret : check_compression(s, &a, errp);
+    ret = ret < 0 ? ret : qcow2_crypto_prepare_amend(s, a.crypto, errp);
     ret = ret < 0 ? ret : amend(s, &a, progress, opaque, errp);
     co_rwlock_unlock(&s->map_lock);
+    qcow2_crypto_amend_free(a.crypto);
     g_free(a.backing_file);
     g_free(a.backing_format);
     g_free(a.data_file);

@@ -6,22 +6,7 @@
 #include "qcow2_int.h"
 
 #include "block/info.h"
-#include "util/be.h"
-
-/* The part of a LUKS version 1 header that comes before key material. */
-#define HEADER_BYTES  592
-#define CIPHER_AT     8
-#define MODE_AT       40
-#define HASH_AT       72
-#define PAYLOAD_AT    104
-#define KEY_BYTES_AT  108
-#define ITERATIONS_AT 164
-#define UUID_AT       168
-#define SLOTS_AT      208
-#define SLOT_BYTES    48
-#define NB_SLOTS      8
-#define SLOT_ACTIVE   0x00ac71f3u
-#define SECTOR        512
+#include "luks.h"
 
 static void add_text(JsonObject *o, const char *name, const char *text)
 {
@@ -43,19 +28,22 @@ static void add_mode(JsonObject *o, const char *mode)
     }
 }
 
-static JsonObject *describe_slot(const uint8_t *slot)
+static JsonObject *describe_slot(const uint8_t *h, unsigned i)
 {
+    const uint8_t *slot = h + luks_slot_at(i);
     JsonObject *o = json_object_new();
-    bool active = be32_get(slot) == SLOT_ACTIVE;
+    bool active = luks_slot_is_active(h, i);
 
     json_object_set_boolean_member(o, "active", active);
     if (active) {
-        json_object_set_int_member(o, "iters", be32_get(slot + 4));
+        json_object_set_int_member(o, "iters", be32_get(slot + LUKS_ITER_AT));
     }
-    json_object_set_int_member(o, "key-offset",
-                               (gint64)be32_get(slot + 40) * SECTOR);
+    json_object_set_int_member(
+        o, "key-offset",
+        (gint64)be32_get(slot + LUKS_MATERIAL_AT) * LUKS_SECTOR);
     if (active) {
-        json_object_set_int_member(o, "stripes", be32_get(slot + 44));
+        json_object_set_int_member(o, "stripes",
+                                   be32_get(slot + LUKS_STRIPES_AT));
     }
     return o;
 }
@@ -67,13 +55,14 @@ static JsonObject *describe_luks(const uint8_t *h)
         "ivgen-alg", "hash-alg", "cipher-alg", "uuid", "ivgen-hash-alg",
         "format", "cipher-mode",
     };
-    g_autofree char *cipher = g_strndup((const char *)h + CIPHER_AT, 32);
-    g_autofree char *mode = g_strndup((const char *)h + MODE_AT, 32);
-    g_autofree char *hash = g_strndup((const char *)h + HASH_AT, 32);
-    g_autofree char *uuid = g_strndup((const char *)h + UUID_AT, 40);
+    g_autofree char *cipher = g_strndup((const char *)h + LUKS_CIPHER_AT, 32);
+    g_autofree char *mode = g_strndup((const char *)h + LUKS_MODE_AT, 32);
+    g_autofree char *hash = g_strndup((const char *)h + LUKS_HASH_AT, 32);
+    g_autofree char *uuid = g_strndup((const char *)h + LUKS_UUID_AT, 40);
     g_autofree char *alg = g_strdup_printf(
-        "%s-%" G_GUINT64_FORMAT, cipher, (uint64_t)be32_get(h + KEY_BYTES_AT) *
-        8 / (g_str_has_prefix(mode, "xts-") ? 2 : 1));
+        "%s-%" G_GUINT64_FORMAT, cipher,
+        (uint64_t)be32_get(h + LUKS_KEY_BYTES_AT) * 8 /
+        (g_str_has_prefix(mode, "xts-") ? 2 : 1));
     JsonObject *found = json_object_new(), *o = json_object_new();
     JsonArray *slots = json_array_new();
 
@@ -89,22 +78,22 @@ static JsonObject *describe_luks(const uint8_t *h)
         }
     }
     json_object_unref(found);
-    for (unsigned i = 0; i < NB_SLOTS; i++) {
-        json_array_add_object_element(
-            slots, describe_slot(h + SLOTS_AT + i * SLOT_BYTES));
+    for (unsigned i = 0; i < LUKS_SLOTS; i++) {
+        json_array_add_object_element(slots, describe_slot(h, i));
     }
     json_object_set_array_member(o, "slots", slots);
-    json_object_set_int_member(o, "payload-offset",
-                               (gint64)be32_get(h + PAYLOAD_AT) * SECTOR);
+    json_object_set_int_member(
+        o, "payload-offset",
+        (gint64)be32_get(h + LUKS_PAYLOAD_AT) * LUKS_SECTOR);
     json_object_set_int_member(o, "master-key-iters",
-                               be32_get(h + ITERATIONS_AT));
+                               be32_get(h + LUKS_DIGEST_ITER_AT));
     return o;
 }
 
 int coroutine_fn qcow2_crypto_describe(Qcow2State *s, JsonObject **ret,
                                        GError **errp)
 {
-    uint8_t header[HEADER_BYTES];
+    uint8_t header[LUKS_PHDR_BYTES];
     int r;
 
     if (s->hdr.crypt_method != 2) {

@@ -70,3 +70,30 @@ int coroutine_fn qcow2_crypto_format(Qcow2CryptoCreate *c,
 {
     g_assert_not_reached();
 }
+
+int qcow2_crypto_take_amend(const Qcow2State *s, BdrvOptions *o, bool force,
+                            Qcow2CryptoAmend **ret, GError **errp)
+{
+    *ret = NULL;
+    return bdrv_options_mentions(o, "encrypt.")
+           ? set_error(errp, -ENOTSUP,
+                       "this build cannot change passphrases") : 0;
+}
+
+void qcow2_crypto_amend_free(Qcow2CryptoAmend *a)
+{
+    assert(!a);
+}
+
+int coroutine_fn qcow2_crypto_prepare_amend(Qcow2State *s,
+                                            Qcow2CryptoAmend *a,
+                                            GError **errp)
+{
+    return 0;
+}
+
+int coroutine_fn qcow2_crypto_amend(Qcow2State *s, Qcow2CryptoAmend *a,
+                                    GError **errp)
+{
+    return 0;
+}

@@ -50,6 +50,11 @@ void qcow2_crypto_free(Qcow2Crypto *c)
     }
 }
 
+const LuksKey *qcow2_crypto_key(const Qcow2Crypto *c)
+{
+    return &c->key;
+}
+
 /* ---- what a header's cipher is to libcrypto ---- */
 
 static int set_essiv(Qcow2Crypto *c, const char *hash)
@@ -311,32 +316,46 @@ static int open_job(void *opaque)
     return luks_open(j->header, j->bytes, j->passphrase, j->key, &j->error);
 }
 
+int coroutine_fn qcow2_crypto_read_header(Qcow2State *s, uint8_t **ret,
+                                          GError **errp)
+{
+    uint64_t bytes = s->ext.crypto_length;
+    uint8_t *buf;
+    int r;
+
+    if (!s->ext.crypto_offset || !bytes || bytes > LUKS_MAX_HEADER) {
+        return set_error(errp, -EINVAL, "the image is encrypted but names no "
+                         "LUKS header");
+    }
+    buf = blk_try_memalign(bytes);
+    if (!buf) {
+        return set_error(errp, -ENOMEM, "no memory for the LUKS header");
+    }
+    r = bdrv_co_pread(s->bs->file, s->ext.crypto_offset, bytes, buf, 0);
+    if (r < 0) {
+        free(buf);
+        return set_error(errp, r, "cannot read the LUKS header: %s",
+                         g_strerror(-r));
+    }
+    *ret = buf;
+    return 0;
+}
+
 static int coroutine_fn open_header(Qcow2State *s, GBytes *passphrase,
                                     LuksKey *ret, GError **errp)
 {
     OpenJob j = { .bytes = s->ext.crypto_length, .passphrase = passphrase,
                   .key = ret };
     uint8_t *buf;
-    int r;
+    int r = qcow2_crypto_read_header(s, &buf, errp);
 
-    if (!s->ext.crypto_offset || !j.bytes || j.bytes > LUKS_MAX_HEADER) {
-        return set_error(errp, -EINVAL, "the image is encrypted but names no "
-                         "LUKS header");
-    }
-    buf = blk_try_memalign(j.bytes);
-    if (!buf) {
-        return set_error(errp, -ENOMEM, "no memory for the LUKS header");
+    if (r < 0) {
+        return r;
     }
     j.header = buf;
-    r = bdrv_co_pread(s->bs->file, s->ext.crypto_offset, j.bytes, buf, 0);
-    if (r < 0) {
-        set_error(errp, r, "cannot read the LUKS header: %s",
-                  g_strerror(-r));
-    } else {
-        r = thread_pool_co_run(open_job, &j);
-        if (j.error) {
-            g_propagate_error(errp, j.error);
-        }
+    r = thread_pool_co_run(open_job, &j);
+    if (j.error) {
+        g_propagate_error(errp, j.error);
     }
     free(buf);
     return r;

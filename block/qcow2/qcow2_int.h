@@ -54,6 +54,7 @@ typedef struct Qcow2SnapIndex Qcow2SnapIndex;
 typedef struct Qcow2InactiveL2 Qcow2InactiveL2;
 typedef struct Qcow2DecodedCache Qcow2DecodedCache;
 typedef struct Qcow2Crypto Qcow2Crypto;
+typedef struct Qcow2CryptoAmend Qcow2CryptoAmend;
 typedef struct Qcow2CryptoCreate Qcow2CryptoCreate;
 
 /* The L1 or the refcount table: fully in memory, written by sectors. */

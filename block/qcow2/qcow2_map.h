@@ -193,6 +193,11 @@ int coroutine_fn qcow2_crypto_write_any(Qcow2State *s, uint64_t guest_offset,
 /* -ENOTSUP: not a cipher of this driver. */
 int qcow2_crypto_can_do(const char *cipher, const char *mode,
                         size_t key_bytes, GError **errp);
+/* The volume key; belongs to @c. */
+const struct LuksKey *qcow2_crypto_key(const Qcow2Crypto *c);
+/* *@ret: the LUKS header, s->ext.crypto_length bytes, for free(). */
+int coroutine_fn qcow2_crypto_read_header(Qcow2State *s, uint8_t **ret,
+                                          GError **errp);
 
 /* ---- crypto-info.c ---- */
 
@@ -215,6 +220,25 @@ uint64_t qcow2_crypto_header_bytes(const Qcow2CryptoCreate *c);
  * owned by @c. */
 int coroutine_fn qcow2_crypto_format(Qcow2CryptoCreate *c,
                                      const GByteArray **ret, GError **errp);
+
+/* ---- crypto-amend.c: passphrases; map_lock held exclusively ---- */
+
+/* Take the encrypt.* options of amend; *@ret NULL: no passphrase changes. */
+int qcow2_crypto_take_amend(const Qcow2State *s, BdrvOptions *o, bool force,
+                            Qcow2CryptoAmend **ret, GError **errp);
+void qcow2_crypto_amend_free(Qcow2CryptoAmend *a);
+/*
+ * Find the key slots that are to change, and what they are to hold: as slow as
+ * encrypt.iter-time says. The file is only read. @a NULL: nothing.
+ */
+int coroutine_fn qcow2_crypto_prepare_amend(Qcow2State *s,
+                                            Qcow2CryptoAmend *a,
+                                            GError **errp)
+    EXCLUDES(s->lock);
+/* Write it; durable when it returns 0. @a NULL: nothing. */
+int coroutine_fn qcow2_crypto_amend(Qcow2State *s, Qcow2CryptoAmend *a,
+                                    GError **errp)
+    REQUIRES(s->lock);
 
 /* ---- codec.c: streams as bytes; any thread ---- */
 

@@ -277,6 +277,19 @@ typedef void BdrvProgressFunc(uint64_t done, uint64_t total, void *opaque);
  * create; what the format cannot change is refused by name before anything
  * changes. @force: also when that loses something which other programs want
  * to keep. @progress may be NULL.
+ *
+ * The passphrases of a LUKS image, of which @blk was opened with one (names of
+ * secrets are those of block/secret.h):
+ *   encrypt.state=active    encrypt.new-secret is added to the first key slot
+ *                           that is free, or to encrypt.keyslot (in use: only
+ *                           with @force); trying it takes encrypt.iter-time
+ *                           milliseconds (2000), and so does this call
+ *   encrypt.state=inactive  encrypt.old-secret, in whatever slots it is, or
+ *                           encrypt.keyslot is erased (all there are: only
+ *                           with @force)
+ * @blk goes on with the key it has, whatever becomes of its passphrase. Also
+ * -EEXIST, -EBUSY: @force is missing; -ENOSPC: no slot is free; -ENOENT: there
+ * is no such secret, or no slot has it; -EACCES: opened without a key.
  */
 int coroutine_fn blk_co_amend(BlockBackend *blk, BdrvOptions *opts,
                               bool force, BdrvProgressFunc *progress,

@@ -377,7 +377,7 @@ static void test_create_refuses_bad_encryption(void **state)
         { LUKS ",encrypt.ivgen-alg=random", -ENOTSUP },
         { LUKS ",encrypt.ivgen-hash-alg=sha256", -EINVAL },
         { LUKS ",encrypt.hash-alg=crc32", -EINVAL },
-        { "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=0",
+        { "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=100001",
           -EINVAL },
     };
     g_autofree char *path = test_path("bad.qcow2");
