@@ -117,6 +117,8 @@ _firn_image_options()
     if [[ $key == *=* ]]; then
         _firn_words "$(awk -v key="${key%%=*}=" '
             index($1, key) == 1 && /<bool/ { print "on off" }
+            index($1, key) == 1 && /active\/inactive/ {
+                print "active inactive" }
             index($1, key) == 1 && sub(/.*values: /, "") {
                 gsub(/[,)]/, " "); print
             }' <<< "$help")" "${key#*=}" "$done${key%%=*}="

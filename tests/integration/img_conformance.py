@@ -163,7 +163,10 @@ class Description:
         self.parts['snapshots'] = [without(s, ('date-sec', 'date-nsec'))
                                    for s in info.get('snapshots', [])]
         info = without(info, ('actual-size', 'snapshots'))
-        info.get('format-specific', {}).get('data', {}).pop('encrypt', None)
+        luks = info.get('format-specific', {}).get('data', {}).get('encrypt')
+        for part in [luks, *luks['slots']] if luks and 'slots' in luks else []:
+            for key in ('uuid', 'master-key-iters', 'iters'):
+                part.pop(key, None)
         self.parts['info'] = info
         self.encrypted = info.get('encrypted')
         self.parts['length'] = (self.format == 'raw' and

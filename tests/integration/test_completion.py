@@ -116,6 +116,8 @@ class CompletionTest(unittest.TestCase):
         self.assertIn('backing_fmt=', self.offers(
             'firn-img', 'convert', '-O', 'qcow2', '-o', 'back'))
         self.assertIn('compat=', self.offers('firn-img', 'amend', '-o', 'co'))
+        self.assertEqual(self.offers('firn-img', 'amend', '-o',
+                                     'encrypt.state', '=', 'i'), {'inactive'})
 
     def test_files(self):
         files = {'disk.qcow2', 'disk two.raw'}

@@ -33,23 +33,6 @@ static int check_backing(const Amend *p, BlockBackend *blk,
                        p->src.filename) : 0;
 }
 
-static int check_keys(const Amend *p, const BdrvOptions *o)
-{
-    static const char *const names[] = {
-        "encrypt.state", "encrypt.new-secret", "encrypt.old-secret",
-        "encrypt.keyslot", "encrypt.iter-time",
-    };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
-        if (bdrv_options_get(o, names[i])) {
-            return img_error("%s: option %s: changing the keys of an image is "
-                             "not supported; convert it into one with the key "
-                             "it is to have", p->src.filename, names[i]);
-        }
-    }
-    return 0;
-}
-
 static int amend(const Amend *p, BlockBackend *blk)
 {
     const char *format = bdrv_get_format_name(blk_bs(blk));
@@ -68,7 +51,7 @@ static int amend(const Amend *p, BlockBackend *blk)
     if (img_parse_create_options(format, p->texts, true, &o)) {
         return 1;
     }
-    if (check_keys(p, o) || check_backing(p, blk, o)) {
+    if (check_backing(p, blk, o)) {
         bdrv_options_free(o);
         return 1;
     }

@@ -36,7 +36,8 @@ static const OptionText shared[] = {
 
 static const OptionText amend_options[] = {
     { "force", NULL, "allow what can make an image unreadable" },
-    { "o", "NAME=VALUE,...", "what to change; -o help lists it" },
+    { "o", "NAME=VALUE,...", "what to change, passphrases too; -o help lists "
+      "it" },
     { 0 },
 };
 
