@@ -132,6 +132,30 @@ static int open_for_create(const char *filename, bool *ret_new,
     return fd;
 }
 
+/* A device has its size; what it began with is no longer to be recognised. */
+static int use_device(int fd, const char *filename, uint64_t size,
+                      GError **errp)
+{
+    static const uint8_t zeroes[512];
+    off_t end = lseek(fd, 0, SEEK_END);
+
+    if (end < 0) {
+        return set_error(errp, -errno, "cannot find the size of '%s': %s",
+                         filename, g_strerror(errno));
+    }
+    if (size > (uint64_t)end) {
+        return set_error(errp, -ENOSPC, "'%s' is a device of %" G_GINT64_FORMAT
+                         " bytes, which cannot have %" G_GUINT64_FORMAT,
+                         filename, (gint64)end, size);
+    }
+    if (end >= (off_t)sizeof(zeroes) &&
+        pwrite(fd, zeroes, sizeof(zeroes), 0) < 0) {
+        return set_error(errp, -errno, "cannot write to '%s': %s", filename,
+                         g_strerror(errno));
+    }
+    return 0;
+}
+
 /* The locks are taken before the file is emptied: somebody may use it. */
 static int coroutine_fn create_locked(int fd, const char *filename,
                                       const FileCreate *o, GError **errp)
@@ -142,8 +166,11 @@ static int coroutine_fn create_locked(int fd, const char *filename,
     if (ret == 0) {
         ret = file_lock_auto(fd, true, true, filename, errp);
     }
-    if (ret < 0 || is_device) {
+    if (ret < 0) {
         return ret;
+    }
+    if (is_device) {
+        return use_device(fd, filename, o->size, errp);
     }
     ret = fill_new_file(fd, o);
     if (ret < 0) {

@@ -151,6 +151,17 @@ class ConvertTest(unittest.TestCase):
                              'raw', '-F', fmt, 'a.raw', 'b.' + fmt)
             self.assertEqual(os.path.getsize('b.raw'), size)
 
+    @unittest.skipUnless(os.geteuid() == 0, 'needs root, for loop devices')
+    def test_a_device_is_created_within_its_size(self):
+        device = self.loop(8 * MIB)
+        self.img('create', '-q', '-f', 'qcow2', device, '64M')
+        status, _, err = run(IMG, 'create', '-f', 'raw', device, '9M')
+        self.assertEqual(status, 1)
+        self.assertIn('8388608', err)
+        self.assertIn('qcow2', self.img('info', device)[1])
+        self.img('create', '-q', '-f', 'raw', device, '4M')
+        self.assertIn('format: raw', self.img('info', device)[1])
+
     # ---- what the kernel is asked for ----
 
     def calls(self, which, *args):
