@@ -203,12 +203,12 @@ class ExamplesTest(unittest.TestCase):
 
     def test_other_output_is_noticed(self):
         with tempfile.NamedTemporaryFile('w', suffix='.scd') as document:
-            document.write('```\n$ firn-img --version\nfirn-img 9.9\n'
+            document.write('```\n$ firn-img --version\nfirn-img version 9.9\n'
                            '$ echo a \\\n    b\na b\n$ false\n```\n')
             document.flush()
             said = doc_examples.complaints(document.name)
         self.assertEqual(len(said), 2, said)
-        self.assertIn('should print\nfirn-img 9.9', said[0])
+        self.assertIn('should print\nfirn-img version 9.9', said[0])
         self.assertIn('ends with status 1', said[1])
 
 

@@ -81,13 +81,15 @@ static int check_backing(const Create *p, const char *filename,
     return img_check_format(format);
 }
 
-/* The backing file must open; its size is that of the image without one. */
+/* The backing file must open; its size is that of the image without one. It
+ * may be in use: nothing is read, and an overlay of a disk that is written to
+ * is what comes before a switch to it. */
 static int use_backing(const Create *p, const char *filename, BdrvOptions *o)
 {
     const char *backing = bdrv_options_get(o, "backing_file");
     g_autofree char *path = NULL;
     ImgSource src = { .format = bdrv_options_get(o, "backing_fmt"),
-                      .flags = BDRV_O_NO_IO };
+                      .flags = BDRV_O_NO_IO | BDRV_O_FORCE_SHARE };
     bool need_size = !bdrv_options_get(o, "size");
     BlockBackend *blk;
     int64_t size;

@@ -224,6 +224,7 @@ static void print_all(void)
           "  -T, --trace SPEC  accepted, no effect\n"
           "  -V, --version     the version\n\n"
           "Sizes are bytes, or a number with k, M, G, T, P or E.\n"
+          "Supported formats: qcow2 raw\n"
           "Example:\n  firn-img info disk.qcow2\n", stdout);
 }
 

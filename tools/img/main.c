@@ -115,7 +115,7 @@ int main(int argc, char **argv)
             return 1;
         }
         if (c == 'V') {
-            printf("firn-img %s\n", FIRN_VERSION);
+            printf("firn-img version %s\n", FIRN_VERSION);
             return img_end_output(0);
         }
         /* -T: there is nothing to trace, but scripts may ask. */

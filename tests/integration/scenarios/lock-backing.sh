@@ -5,4 +5,7 @@ hold t
 st io -r -c "read -P 1 0 64k" base; st io -c "write 0 1k" base
 new -b base -F qcow2 u; st io -c "write -P 2 0 1k" u
 letgo
+hold base
+new -b base -F qcow2 v; st qemu-img info v
+letgo
 st io -c "write -P 1 0 1k" base
