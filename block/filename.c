@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a filename can say: a plain path, PROTOCOL:rest, or "json:{...}". Also
- * relative names of backing files, and cache mode names.
+ * relative names of backing files, which names mean the same file, and cache
+ * mode names.
  */
 #include <string.h>
+#include <sys/stat.h>
 
 #include "block/block_int.h"
 
@@ -34,16 +36,19 @@ char *bdrv_protocol_name(const char *filename)
     return len ? g_strndup(filename, len) : NULL;
 }
 
+static const char *skip_file_prefix(const char *filename)
+{
+    return filename + (g_str_has_prefix(filename, "file:") ? strlen("file:")
+                                                           : 0);
+}
+
 char *bdrv_combine_filename(const char *base, const char *filename)
 {
-    const char *path = base;
+    const char *path = skip_file_prefix(base);
     const char *slash;
 
     if (*filename == '/' || bdrv_has_protocol(filename)) {
         return g_strdup(filename);
-    }
-    if (g_str_has_prefix(path, "file:")) {
-        path += strlen("file:");
     }
     slash = strrchr(path, '/');
     if (!slash) {
@@ -51,6 +56,39 @@ char *bdrv_combine_filename(const char *base, const char *filename)
         return g_strdup(filename);
     }
     return g_strdup_printf("%.*s%s", (int)(slash - base) + 1, base, filename);
+}
+
+bool bdrv_is_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    a = skip_file_prefix(a);
+    b = skip_file_prefix(b);
+    if (strcmp(a, b) == 0) {
+        return true;
+    }
+    if (stat(a, &x) < 0 || stat(b, &y) < 0) {
+        return false;
+    }
+    return S_ISBLK(x.st_mode) && S_ISBLK(y.st_mode)
+           ? x.st_rdev == y.st_rdev
+           : x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+bool bdrv_has_file(const BlockDriverState *bs, const char *filename)
+{
+    if (bs->drv->protocol_name && bs->filename &&
+        bdrv_is_same_file(bs->filename, filename)) {
+        return true;
+    }
+    for (GList *l = bs->children; l; l = l->next) {
+        const BdrvChild *child = l->data;
+
+        if (bdrv_has_file(child->bs, filename)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 int bdrv_parse_cache_mode(const char *mode, unsigned *flags)

@@ -440,8 +440,17 @@ static int coroutine_fn preallocate(const char *filename, const CreatePlan *p,
     return ret;
 }
 
+static int check_data_file(const char *filename, const CreatePlan *p,
+                           GError **errp)
+{
+    return bdrv_is_same_file(filename, p->o.ext.data_file_name)
+           ? set_error(errp, -EINVAL, "%s: an image cannot be its own data "
+                       "file", filename) : 0;
+}
+
 /* The data file is as long as the disk. */
-static int coroutine_fn create_data_file(CreatePlan *p, GError **errp)
+static int coroutine_fn create_data_file(const char *filename, CreatePlan *p,
+                                         GError **errp)
 {
     g_autofree char *size = NULL;
     BdrvOptions *options;
@@ -450,13 +459,20 @@ static int coroutine_fn create_data_file(CreatePlan *p, GError **errp)
     if (!p->o.ext.data_file_name) {
         return 0;
     }
+    ret = check_data_file(filename, p, errp);
+    if (ret < 0) {
+        return ret;
+    }
     options = bdrv_options_new();
     size = g_strdup_printf("%" PRIu64, p->o.h.size);
     bdrv_options_set(options, "size", size);
     ret = bdrv_co_create_file(p->o.ext.data_file_name, options, errp);
     p->made_data_file = ret == 0;
-    return ret < 0 ? prefix_error(errp, ret, "data file '%s': ",
-                                  p->o.ext.data_file_name) : 0;
+    if (ret < 0) {
+        return prefix_error(errp, ret, "data file '%s': ",
+                            p->o.ext.data_file_name);
+    }
+    return check_data_file(filename, p, errp); /* now that there is one */
 }
 
 static void coroutine_fn remove_files(const char *filename,
@@ -496,7 +512,7 @@ int coroutine_fn qcow2_co_create(const char *filename, BdrvOptions *options,
     ret = ret < 0 ? ret : take_size(filename, options, &p, errp);
     ret = ret < 0 ? ret : plan_layout(&p, errp);
     ret = ret < 0 ? ret : bdrv_options_check_empty(options, errp);
-    ret = ret < 0 ? ret : create_data_file(&p, errp);
+    ret = ret < 0 ? ret : create_data_file(filename, &p, errp);
     ret = ret < 0 ? ret : create_file(filename, &p, errp);
     ret = ret < 0 ? ret : preallocate(filename, &p, errp);
     if (ret < 0) {

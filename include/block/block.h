@@ -443,6 +443,10 @@ void coroutine_fn bdrv_co_serial_end(BlockDriverState *bs) NO_TSA;
 /* @filename taken relative to the directory of @base, as an image's backing
  * file is; absolute paths, protocols and json: stay. To be freed. */
 char *bdrv_combine_filename(const char *base, const char *filename);
+/* Two names (with or without "file:") of one file or device? */
+bool bdrv_is_same_file(const char *a, const char *b);
+/* Does the tree of @bs have that file open, backing and data files included? */
+bool bdrv_has_file(const BlockDriverState *bs, const char *filename);
 
 /* "qcow2", "file", ... */
 const char *bdrv_get_format_name(const BlockDriverState *bs);

@@ -162,6 +162,45 @@ class ConvertTest(unittest.TestCase):
         self.img('create', '-q', '-f', 'raw', device, '4M')
         self.assertIn('format: raw', self.img('info', device)[1])
 
+    def contents(self):
+        return {name: self.content(name) for name in os.listdir('.')}
+
+    # ---- what would destroy what it is based on ----
+
+    def test_no_file_of_the_backing_chain_is_emptied(self):
+        self.img('create', '-q', '-f', 'qcow2', 'base', '1M')
+        for over, under in (('mid', 'base'), ('top', 'mid')):
+            self.img('create', '-q', '-f', 'qcow2', '-b', under, '-F',
+                     'qcow2', over)
+        self.img('create', '-q', '-f', 'qcow2', 'src', '1M')
+        os.symlink('base', 'link')
+        os.link('mid', 'twin')
+        nested = 'json:{"driver":"qcow2","file":{"driver":"file",' \
+                 '"filename":"mid"}}'
+        create = ('create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b')
+        convert = ('convert', '-O', 'qcow2', 'src', '-F', 'qcow2', '-B')
+        lines = [words + (backing, target)
+                 for words in (create, convert)
+                 for backing, target in (
+                     ('top', 'top'), ('file:top', 'top'), ('top', 'file:top'),
+                     ('top', 'mid'), ('top', 'base'), ('top', 'link'),
+                     ('top', 'twin'), (nested, 'base'), ('top', 'file:base'))]
+        lines += [words + ('top', '-o', 'data_file=' + name, 'new')
+                  for words in (create, convert)
+                  for name in ('top', 'base', 'link')]
+        lines += [('create', '-q', '-f', 'qcow2', '-o', 'data_file=' + data,
+                   name, '1M') for data, name in (
+                       ('base', 'base'), ('./base', 'base'), ('./new', 'new'))]
+        before = self.contents()
+        for line in lines:
+            with self.subTest(line):
+                status, _, err = run(IMG, *line)
+                self.assertEqual(status, 1, err)
+                self.assertRegex(err, 'would be lost|cannot be its own')
+                self.assertTrue(before == self.contents(), 'files changed')
+        self.img(*create, 'top', '-u', 'base2', '1M')
+        self.img(*convert, 'top', 'other')
+
     # ---- what the kernel is asked for ----
 
     def calls(self, which, *args):

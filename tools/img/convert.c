@@ -12,6 +12,7 @@ typedef struct ConvertCmd {
     ImgSource target;
     const char *backing;
     const char *backing_format;
+    const char *data_file;  /* that is created too, or NULL */
     const char *snapshot;
     GPtrArray *texts;       /* -o */
     BlkConvertOptions o;
@@ -118,6 +119,9 @@ static int backing_length(ConvertCmd *p)
 
     if (!blk) {
         return 1;
+    }
+    if (img_check_overwrite(p->target.filename, p->data_file, path, blk)) {
+        return img_close(blk, path, 1);
     }
     size = blk_getlength(blk);
     p->o.backing_bytes = MAX(size, 0);
@@ -326,6 +330,7 @@ static int take_backing(ConvertCmd *p)
     p->backing = p->backing ? p->backing : g_intern_string(file);
     p->backing_format = p->backing_format ? p->backing_format
                                           : g_intern_string(fmt);
+    p->data_file = g_intern_string(bdrv_options_get(o, "data_file"));
     prealloc = bdrv_options_get(o, "preallocation");
     p->preallocated = prealloc && strcmp(prealloc, "off");
     if (p->o.compressed && p->preallocated) {

@@ -2,8 +2,6 @@
 /* firn-img create */
 #include "tools/img/common.h"
 
-#include <sys/stat.h>
-
 typedef struct Create {
     const char *format;
     const char *backing;
@@ -48,15 +46,6 @@ static void add_word(BdrvOptions *o, const char *key, const char *value)
     }
 }
 
-/* A file that is its own backing file would be emptied before it is read. */
-static bool is_same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-
-    return !strcmp(a, b) || (stat(a, &x) == 0 && stat(b, &y) == 0 &&
-                             x.st_dev == y.st_dev && x.st_ino == y.st_ino);
-}
-
 static int check_backing(const Create *p, const char *filename,
                          const BdrvOptions *o, const char *path)
 {
@@ -74,10 +63,6 @@ static int check_backing(const Create *p, const char *filename,
                          "say -F qcow2 or -F raw", filename,
                          bdrv_options_get(o, "backing_file"));
     }
-    if (is_same_file(filename, path)) {
-        return img_error("%s: an image cannot be its own backing file",
-                         filename);
-    }
     return img_check_format(format);
 }
 
@@ -87,6 +72,7 @@ static int check_backing(const Create *p, const char *filename,
 static int use_backing(const Create *p, const char *filename, BdrvOptions *o)
 {
     const char *backing = bdrv_options_get(o, "backing_file");
+    const char *data_file = bdrv_options_get(o, "data_file");
     g_autofree char *path = NULL;
     ImgSource src = { .format = bdrv_options_get(o, "backing_fmt"),
                       .flags = BDRV_O_NO_IO | BDRV_O_FORCE_SHARE };
@@ -98,7 +84,8 @@ static int use_backing(const Create *p, const char *filename, BdrvOptions *o)
         return 0;
     }
     path = bdrv_combine_filename(filename, backing);
-    if (check_backing(p, filename, o, path)) {
+    if (check_backing(p, filename, o, path) ||
+        img_check_overwrite(filename, data_file, path, NULL)) {
         return 1;
     }
     if (p->unchecked) {
@@ -108,6 +95,9 @@ static int use_backing(const Create *p, const char *filename, BdrvOptions *o)
     blk = img_open(&src);
     if (!blk) {
         return 1;
+    }
+    if (img_check_overwrite(filename, data_file, path, blk)) {
+        return img_close(blk, path, 1);
     }
     size = blk_getlength(blk);
     if (need_size && size >= 0) {

@@ -282,6 +282,28 @@ int img_parse_create_options(const char *format, GPtrArray *texts,
 
 /* ---- creating ---- */
 
+int img_check_overwrite(const char *filename, const char *data_file,
+                        const char *path, BlockBackend *backing)
+{
+    const char *names[] = { filename, data_file };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        const char *name = names[i];
+
+        if (name == filename && bdrv_is_same_file(name, path)) {
+            return img_error("%s: an image cannot be its own backing file",
+                             name);
+        }
+        if (name && (bdrv_is_same_file(name, path) ||
+                     (backing && bdrv_has_file(blk_bs(backing), name)))) {
+            return img_error("%s: backing file '%s' needs what is in it, "
+                             "which would be lost; take another name", name,
+                             path);
+        }
+    }
+    return 0;
+}
+
 int img_create_image(const char *format, const char *filename, BdrvOptions *o)
 {
     GError *err = NULL;

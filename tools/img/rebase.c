@@ -5,7 +5,6 @@
  */
 #include "tools/img/common.h"
 
-#include <sys/stat.h>
 
 typedef struct Rebase {
     ImgSource src;
@@ -90,10 +89,8 @@ static int change(const Rebase *p)
 static bool names_itself(const Rebase *p)
 {
     g_autofree char *path = new_path(p);
-    struct stat image, backing;
 
-    return stat(bdrv_get_filename(blk_bs(p->blk)), &image) == 0 && stat(path, &backing) == 0 &&
-           image.st_dev == backing.st_dev && image.st_ino == backing.st_ino;
+    return bdrv_is_same_file(bdrv_get_filename(blk_bs(p->blk)), path);
 }
 
 static int rebase(Rebase *p)
