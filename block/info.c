@@ -136,7 +136,9 @@ static int coroutine_fn extent_entry(void *opaque)
     if (ret < 0) {
         return ret;
     }
-    e.flags = ret;
+    /* What no format decides reads as zeroes. */
+    e.flags = ret & BDRV_BLOCK_ALLOCATED || !bs->drv->co_change_backing_file
+              ? ret : ret | BDRV_BLOCK_ZERO;
     *a->ret = e;
     return 0;
 }

@@ -105,7 +105,8 @@ static int coroutine_fn null_co_block_status(BlockDriverState *bs,
 
     *ret_bytes = bytes;
     *ret_map = offset;
-    return s->read_zeroes ? BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_ZERO : 0;
+    return !s->read_zeroes ? 0 : BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_ZERO |
+                              BDRV_BLOCK_OFFSET_VALID;
 }
 
 #define NULL_DRIVER(name)                           \

@@ -121,7 +121,7 @@ static int coroutine_fn raw_co_block_status(BlockDriverState *bs,
     int ret = bdrv_co_block_status(bs->file->bs, offset + s->offset, bytes,
                                    ret_bytes, ret_map);
 
-    if (ret >= 0) {
+    if (ret >= 0 && (ret & BDRV_BLOCK_ALLOCATED)) {
         *ret_map = offset + s->offset;
         ret |= BDRV_BLOCK_OFFSET_VALID;
     }

@@ -48,7 +48,7 @@ typedef struct BlkExtent {
 /*
  * Where [@offset, @offset + @bytes) of the disk comes from, at most @max_depth
  * backing files deep (UINT_MAX: all). Without ALLOCATED nothing in those files
- * decides. Returns 0 or -errno; *@ret describes the first ret->bytes.
+ * decides, and a format reads as zeroes (ZERO). Returns 0 or -errno; *@ret describes the first ret->bytes.
  */
 int no_coroutine_fn blk_extent(BlockBackend *blk, uint64_t offset,
                                uint64_t bytes, unsigned max_depth,

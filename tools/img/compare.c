@@ -69,9 +69,6 @@ static int status_of(const Compare *p, int i, uint64_t offset, uint64_t bytes,
                   p->src[i].filename, offset, g_strerror(-err));
         return COMPARE_NO_STATUS;
     }
-    if (!(ret->flags & BDRV_BLOCK_ALLOCATED)) {
-        ret->flags |= BDRV_BLOCK_ZERO;
-    }
     ret->flags &= BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_ZERO | BDRV_BLOCK_DATA;
     return 0;
 }

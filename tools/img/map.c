@@ -85,10 +85,6 @@ static int next_extent(Map *m, uint64_t offset, uint64_t bytes, BlkExtent *ret)
                          bdrv_get_filename(blk_bs(m->blk)), offset,
                          g_strerror(-err));
     }
-    /* What nothing decides reads as zeroes. */
-    if (!(ret->flags & BDRV_BLOCK_ALLOCATED)) {
-        ret->flags |= BDRV_BLOCK_ZERO;
-    }
     return 0;
 }
 
