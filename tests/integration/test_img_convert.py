@@ -201,6 +201,20 @@ class ConvertTest(unittest.TestCase):
         self.img(*create, 'top', '-u', 'base2', '1M')
         self.img(*convert, 'top', 'other')
 
+    def test_compressed_data_is_not_put_into_encrypted_images(self):
+        self.make('a.raw', MIB, [(0, MIB)])
+        key = ('--object', 'secret,id=s,data=abc')
+        new = 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10'
+        self.img('create', '-q', *key, '-f', 'qcow2', '-o', new, 'luks', '1M')
+        before = self.contents()
+        for line in (('-O', 'qcow2', '-o', new, 'a.raw', 'new'),
+                     ('-n', '--target-image-opts', 'a.raw', 'driver=qcow2,'
+                      'file.filename=luks,encrypt.key-secret=s')):
+            with self.subTest(line):
+                err = self.img('convert', '-c', *key, *line, status=1)[2]
+                self.assertIn('compressed data cannot be encrypted', err)
+                self.assertTrue(before == self.contents(), 'files changed')
+
     # ---- what the kernel is asked for ----
 
     def calls(self, which, *args):

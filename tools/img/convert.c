@@ -268,11 +268,26 @@ static bool is_zero_when_new(const ConvertCmd *p)
     return strcmp(p->target.format, "raw") && !p->preallocated;
 }
 
-static int check_compression(const ConvertCmd *p, const char *format)
+static int check_compression(const ConvertCmd *p, const char *format,
+                             bool encrypted)
 {
-    return p->o.compressed && strcmp(format, "qcow2")
-           ? img_error("-c: format %s cannot hold compressed data", format)
+    if (p->o.compressed && strcmp(format, "qcow2")) {
+        return img_error("-c: format %s cannot hold compressed data", format);
+    }
+    return p->o.compressed && encrypted
+           ? img_error("-c: compressed data cannot be encrypted; leave out -c")
            : 0;
+}
+
+static int check_target(const ConvertCmd *p)
+{
+    g_autoptr(BlkImageInfo) info = NULL;
+    GError *err = NULL;
+    int ret = blk_image_info(p->o.target, &info, &err);
+
+    return ret < 0 ? img_fail(&err, ret)
+                   : check_compression(p, bdrv_get_format_name(
+                         blk_bs(p->o.target)), info->encrypted);
 }
 
 static int open_target(ConvertCmd *p)
@@ -293,7 +308,7 @@ static int open_target(ConvertCmd *p)
     if (!p->o.target) {
         return 1;
     }
-    return check_compression(p, bdrv_get_format_name(blk_bs(p->o.target)));
+    return p->o.compressed ? check_target(p) : 0;
 }
 
 static int run(ConvertCmd *p)
@@ -336,7 +351,9 @@ static int take_backing(ConvertCmd *p)
     if (p->o.compressed && p->preallocated) {
         return img_error("convert: -c and preallocation exclude each other");
     }
-    if (!p->no_create && check_compression(p, p->target.format)) {
+    if (!p->no_create &&
+        check_compression(p, p->target.format,
+                          bdrv_options_get(o, "encrypt.format"))) {
         return 1;
     }
     if (p->backing && !strcmp(p->target.format, "raw")) {
