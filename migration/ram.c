@@ -188,11 +188,6 @@ bool ram_loader_touched(const RamLoader *l)
     return l->touched;
 }
 
-uint64_t ram_loader_pages(const RamLoader *l)
-{
-    return l->pages;
-}
-
 static RamTarget *ram_find(RamLoader *l, const char *idstr)
 {
     for (unsigned i = 0; i < l->nb_targets; i++) {

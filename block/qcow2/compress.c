@@ -145,21 +145,6 @@ void qcow2_decoded_drop(Qcow2State *s, uint64_t offset, uint64_t bytes)
     }
 }
 
-void qcow2_decoded_shrink(Qcow2State *s)
-{
-    Qcow2DecodedCache *c = s->decoded;
-
-    for (unsigned i = 0; i < c->n; i++) {
-        Decoded *d = &c->slots[i];
-
-        if (!d->decoding) {
-            d->entry = 0;
-            free(d->data);
-            d->data = NULL;
-        }
-    }
-}
-
 static Decoded *find_decoded(Qcow2DecodedCache *c, uint64_t entry)
 {
     for (unsigned i = 0; i < c->n; i++) {

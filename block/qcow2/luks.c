@@ -52,6 +52,7 @@ static void keep_error(int level, const char *msg, void *opaque)
     }
 }
 
+/* Ends what luks_file_open() began, also when that failed. */
 static void luks_file_close(LuksFile *f)
 {
     crypt_free(f->cd);
@@ -59,6 +60,7 @@ static void luks_file_close(LuksFile *f)
         close(f->fd);
     }
     g_free(f->said);
+    g_mutex_unlock(&library_lock);
 }
 
 static int say(LuksFile *f, int ret, const char *what, GError **errp)
@@ -67,6 +69,7 @@ static int say(LuksFile *f, int ret, const char *what, GError **errp)
                      f->said ? f->said : g_strerror(-ret));
 }
 
+/* From here to luks_file_close() the library is ours. */
 static int luks_file_open(LuksFile *f, const uint8_t *header, size_t bytes,
                           GError **errp)
 {
@@ -74,6 +77,7 @@ static int luks_file_open(LuksFile *f, const uint8_t *header, size_t bytes,
     size_t done = 0;
     int ret = 0;
 
+    g_mutex_lock(&library_lock);
     *f = (LuksFile) { .fd = memfd_create("luks", MFD_CLOEXEC) };
     if (f->fd < 0 || ftruncate(f->fd, bytes) < 0) {
         ret = -errno;
@@ -164,11 +168,9 @@ int luks_open(const uint8_t *header, size_t bytes, GBytes *passphrase,
     if (r < 0) {
         return r;
     }
-    g_mutex_lock(&library_lock);
     r = luks_file_open(&f, header, bytes, errp);
     r = r < 0 ? r : load_key(&f, passphrase, ret, errp);
     luks_file_close(&f);
-    g_mutex_unlock(&library_lock);
     return r;
 }
 
@@ -286,12 +288,10 @@ int luks_format(const LuksParams *params, GBytes *passphrase, GByteArray *ret,
     if (r < 0) {
         return r;
     }
-    g_mutex_lock(&library_lock);
     r = luks_file_open(&f, NULL, 2 * bytes, errp);
     r = r < 0 ? r : format_file(&f, params, iterations, passphrase, errp);
     r = r < 0 ? r : take_header(&f, bytes, ret, errp);
     luks_file_close(&f);
-    g_mutex_unlock(&library_lock);
     return r;
 }
 
@@ -358,7 +358,6 @@ int luks_match_slots(const uint8_t *header, size_t bytes, unsigned candidates,
     if (r < 0) {
         return r;
     }
-    g_mutex_lock(&library_lock);
     r = luks_file_open(&f, header, bytes, errp);
     r = r < 0 ? r : load(&f, errp);
     for (unsigned i = 0; i < LUKS_SLOTS && r == 0; i++) {
@@ -371,7 +370,6 @@ int luks_match_slots(const uint8_t *header, size_t bytes, unsigned candidates,
         }
     }
     luks_file_close(&f);
-    g_mutex_unlock(&library_lock);
     *ret = r < 0 ? *ret : found;
     return r;
 }
@@ -409,12 +407,10 @@ int luks_set_slot(uint8_t *header, size_t bytes, const LuksKey *key,
     }
     /* The library adds to free slots only. */
     be32_put(header + luks_slot_at(slot), LUKS_SLOT_INACTIVE);
-    g_mutex_lock(&library_lock);
     r = luks_file_open(&f, header, bytes, errp);
     r = r < 0 ? r : change_slot(&f, key, slot, hash, iterations, passphrase,
                                 errp);
     r = r < 0 ? r : read_back(&f, header, bytes, errp);
     luks_file_close(&f);
-    g_mutex_unlock(&library_lock);
     return r < 0 ? r : check_cost(header, bytes, errp);
 }

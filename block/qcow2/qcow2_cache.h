@@ -89,7 +89,6 @@ void qcow2_table_cleanup(Qcow2Table *t);
 /* Set an entry; it reaches the disk with the next qcow2_table_write(). */
 void qcow2_table_set(Qcow2Table *t, uint32_t index, uint64_t value);
 bool qcow2_table_is_dirty(const Qcow2Table *t);
-void qcow2_table_clean(Qcow2Table *t);
 int coroutine_fn qcow2_table_load(Qcow2State *s, Qcow2Table *t);
 int coroutine_fn qcow2_table_write(Qcow2State *s, Qcow2Table *t,
                                    unsigned ignore, BlkdebugEvent event)

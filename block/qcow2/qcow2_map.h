@@ -273,8 +273,6 @@ Qcow2DecodedCache *qcow2_decoded_new(const Qcow2State *s);
 void qcow2_decoded_free(Qcow2DecodedCache *c);
 /* New streams come to these host bytes. */
 void qcow2_decoded_drop(Qcow2State *s, uint64_t offset, uint64_t bytes);
-/* Give the memory back. */
-void qcow2_decoded_shrink(Qcow2State *s);
 
 /* ---- pack.c: places for streams ---- */
 

@@ -76,14 +76,6 @@ bool qcow2_table_is_dirty(const Qcow2Table *t)
     return t->dirty_lo < t->dirty_hi;
 }
 
-void qcow2_table_clean(Qcow2Table *t)
-{
-    for (uint32_t i = t->dirty_lo; i < t->dirty_hi; i++) {
-        t->dirty[i] = 0;
-    }
-    t->dirty_lo = t->dirty_hi = 0;
-}
-
 int coroutine_fn qcow2_table_load(Qcow2State *s, Qcow2Table *t)
 {
     int ret;

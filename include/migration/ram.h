@@ -65,8 +65,6 @@ RamLoader *ram_loader_new(const GPtrArray *blocks, bool fresh,
 void coroutine_fn ram_loader_free(RamLoader *l);
 /* Was anything stored into RAM? */
 bool ram_loader_touched(const RamLoader *l);
-/* Pages stored or found zero so far. */
-uint64_t ram_loader_pages(const RamLoader *l);
 
 /* The body of a START, PART or END section, up to its EOS. 0 or -errno. */
 int coroutine_fn ram_load_section(RamLoader *l, VmStream *f, GError **errp);
