@@ -6,16 +6,16 @@
  *
  * The slots are changed where they are. Lose power after any write, and each
  * slot that is on has key material that is whole:
- *  (K1) A slot goes on after its salt and key material are durable.
- *  (K2) A slot is off, durably, before its salt or key material changes.
- *  (K3) A slot that is on and gets another passphrase first lends it to one
+ *  (S1) A slot goes on after its salt and key material are durable.
+ *  (S2) A slot is off, durably, before its salt or key material changes.
+ *  (S3) A slot that is on and gets another passphrase first lends it to one
  *       that is off. So the old one or the new one opens the image at any
  *       time, even if there is no other.
  * On and off is one number of 32 bits inside of one sector, written alone; a
- * salt may be in two. With all 8 slots on there is none to borrow for K3: then
+ * salt may be in two. With all 8 slots on there is none to borrow for S3: then
  * the other 7 open the image while the slot is off.
  *
- * K3 can copy: key material is encrypted by the number of a sector in the slot,
+ * S3 can copy: key material is encrypted by the number of a sector in the slot,
  * not in the file.
  *
  * A power cut can leave a slot off whose key material was not wiped yet, or a
@@ -314,7 +314,7 @@ static int coroutine_fn set_slot(Qcow2State *s, const Qcow2CryptoAmend *a,
                        a->header + luks_slot_at(a->slot) + LUKS_ITER_AT,
                        a->header + a->material[a->slot].at);
 
-    ret = ret < 0 ? ret : flush(s); /* K1 */
+    ret = ret < 0 ? ret : flush(s); /* S1 */
     return ret < 0 ? ret : switch_slots(s, 1u << slot, true);
 }
 
@@ -322,7 +322,7 @@ static int coroutine_fn erase_slots(Qcow2State *s, const Qcow2CryptoAmend *a,
                                     unsigned slots)
 {
     static const uint8_t zeroes[LUKS_MATERIAL_AT];
-    int ret = switch_slots(s, slots, false); /* K2 */
+    int ret = switch_slots(s, slots, false); /* S2 */
 
     for (unsigned i = 0; i < LUKS_SLOTS && ret == 0; i++) {
         size_t bytes = a->material[i].bytes;
@@ -346,9 +346,9 @@ static int coroutine_fn overwrite_slot(Qcow2State *s,
                                        const Qcow2CryptoAmend *a)
 {
     int spare = first_inactive(a);
-    int ret = spare < 0 ? 0 : set_slot(s, a, spare); /* K3 */
+    int ret = spare < 0 ? 0 : set_slot(s, a, spare); /* S3 */
 
-    ret = ret < 0 ? ret : switch_slots(s, a->change, false); /* K2 */
+    ret = ret < 0 ? ret : switch_slots(s, a->change, false); /* S2 */
     ret = ret < 0 ? ret : set_slot(s, a, a->slot);
     return ret < 0 || spare < 0 ? ret : erase_slots(s, a, 1u << spare);
 }
