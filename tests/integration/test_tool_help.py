@@ -115,6 +115,9 @@ class NearestTest(unittest.TestCase):
         done = run('firn-io', '-c', 'aio_raed 0 1')
         self.assertEqual(done.stderr, "there is no command 'aio_raed'; did "
                          "you mean 'aio_read'?\n")
+        done = run('firn-io', '-c', 'help aio_raed')
+        self.assertEqual(done.stdout, "there is no command 'aio_raed'; did "
+                         "you mean 'aio_read'?\n")
 
     def test_commands_of_the_monitor(self):
         done = subprocess.run(

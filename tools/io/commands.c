@@ -92,7 +92,7 @@ int io_bad_flag(const char *name)
     return io_bad_usage(name);
 }
 
-static int unknown_command(const char *name)
+static char *no_such_command(const char *name)
 {
     g_autofree char *hint = NULL;
     Nearest n;
@@ -103,9 +103,16 @@ static int unknown_command(const char *name)
         nearest_offer(&n, c->name);
     }
     hint = nearest_hint(&n, "", "; 'help' lists them");
+    return g_strdup_printf("there is no command '%.*s%s'%s\n", SHOWN, name,
+                           strlen(name) > SHOWN ? "..." : "", hint);
+}
+
+static int unknown_command(const char *name)
+{
+    g_autofree char *text = no_such_command(name);
+
     io_sync_output();
-    fprintf(stderr, "there is no command '%.*s%s'%s\n", SHOWN, name,
-            strlen(name) > SHOWN ? "..." : "", hint);
+    fputs(text, stderr);
     return -EINVAL;
 }
 
@@ -195,7 +202,9 @@ static int cmd_help(int argc, char **argv)
     if (argc == 2) {
         c = io_find_command(argv[1]);
         if (!c) {
-            io_print("there is no command '%s'\n", argv[1]);
+            g_autofree char *text = no_such_command(argv[1]);
+
+            io_print("%s", text);
             return -EINVAL;
         }
         io_usage(c);
