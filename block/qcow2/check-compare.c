@@ -62,9 +62,13 @@ int coroutine_fn qcow2_check_compare(Qcow2Check *c)
     for (uint64_t i = 0; i < c->nb_clusters && ret == 0;
          i = ROUND_DOWN(i, per_block) + per_block) {
         uint64_t end = MIN(i + per_block, c->nb_clusters);
-        bool stored = qcow2_check_load_block(c, i >> s->refblock_bits,
-                                             c->buf);
+        bool stored;
 
+        ret = aio_check_stop();
+        if (ret < 0) {
+            break;
+        }
+        stored = qcow2_check_load_block(c, i >> s->refblock_bits, c->buf);
         for (uint64_t k = i; k < end && ret == 0; k++) {
             if (!stored) {
                 k = qcow2_counts_skip(c->counts, k);
@@ -149,8 +153,11 @@ int coroutine_fn qcow2_check_copied(Qcow2Check *c)
         uint64_t entry = s->l1.entries[i];
         uint64_t offset = entry & QCOW2_OFFSET_MASK;
         Qcow2CheckL2 *l2;
-        int err;
+        int err = aio_check_stop();
 
+        if (err < 0) {
+            return err;
+        }
         if (!offset) {
             continue;
         }

@@ -200,6 +200,10 @@ static int coroutine_fn write_structure(Qcow2Check *c, const Plan *p,
     for (guint i = 0; i < p->blocks->len && ret == 0; i++) {
         uint64_t index = g_array_index(p->blocks, uint64_t, i);
 
+        ret = aio_check_stop(); /* the old ones are still in use */
+        if (ret < 0) {
+            break;
+        }
         fill_block(c, p, index, buf);
         BLKDBG_EVENT(s->bs->file, BLKDBG_REFBLOCK_UPDATE);
         ret = bdrv_co_pwrite(s->bs->file, offset, s->cluster_size, buf, 0);

@@ -103,7 +103,8 @@ int coroutine_fn qcow2_repair_zeroes(Qcow2Check *c)
 
     g_hash_table_iter_init(&it, c->l2_tables);
     while (ret == 0 && g_hash_table_iter_next(&it, &l2, NULL)) {
-        ret = change_l2(c, l2, scratch, drop_bad_offsets);
+        ret = aio_check_stop();
+        ret = ret < 0 ? ret : change_l2(c, l2, scratch, drop_bad_offsets);
     }
     return ret < 0 ? ret : flush(c);
 }
@@ -167,7 +168,8 @@ int coroutine_fn qcow2_repair_copied(Qcow2Check *c)
         if (!l2) {
             continue;
         }
-        if (!l2->repaired) {
+        ret = aio_check_stop(); /* each table is right or as it was */
+        if (ret == 0 && !l2->repaired) {
             l2->repaired = true;
             ret = change_l2(c, l2, scratch, set_flags);
         }
@@ -222,7 +224,8 @@ static int coroutine_fn change_counts(Qcow2Check *c, uint8_t *scratch,
         }
         memcpy(scratch, c->buf, s->cluster_size);
         change_block(c, scratch, first, raise);
-        ret = write_changes(c, offset, c->buf, scratch);
+        ret = aio_check_stop();
+        ret = ret < 0 ? ret : write_changes(c, offset, c->buf, scratch);
     }
     return ret < 0 ? ret : flush(c);
 }

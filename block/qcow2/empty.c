@@ -208,7 +208,7 @@ static int coroutine_fn make_empty(Qcow2State *s)
         ret = empty_fast(s);
     }
     if (ret == -ENOSPC) {
-        ret = qcow2_drop_l1(s, 0);
+        ret = qcow2_drop_l1(s, 0, false);
         if (ret == 0) {
             qcow2_trim_file(s);
         }

@@ -32,9 +32,10 @@ int coroutine_fn qcow2_tally_check(Qcow2State *s, const Qcow2Tally *t,
                                    int addend)
     REQUIRES(s->lock) DROPS(s->lock);
 /* Add @addend (+1 or -1) for each reference in the window, which has been
- * checked. A failed +1 is undone, a failed -1 leaks. */
+ * checked. A failed +1 is undone, a failed -1 leaks. @may_stop: -ECANCELED
+ * between two blocks when asked to stop. */
 int coroutine_fn qcow2_tally_apply(Qcow2State *s, Qcow2Tally *t, int addend,
-                                   bool punch)
+                                   bool punch, bool may_stop)
     REQUIRES(s->lock) DROPS(s->lock);
 /* Clusters whose refcount a decrement made 1. */
 uint64_t qcow2_tally_nb_ones(const Qcow2Tally *t);
@@ -50,7 +51,8 @@ Qcow2Walk *qcow2_walk_new(const Qcow2State *s, const uint64_t *l1,
 /* NULL is allowed. */
 void qcow2_walk_free(Qcow2Walk *w);
 /* Read all tables and see if @addend fits. 0, -ERANGE (a refcount would
- * overflow) or -EIO (R7: an entry is impossible or not counted). */
+ * overflow), -EIO (R7: an entry is impossible or not counted) or -ECANCELED
+ * (asked to stop). */
 int coroutine_fn qcow2_walk_check(Qcow2State *s, Qcow2Walk *w, int addend)
     REQUIRES(s->lock) DROPS(s->lock);
 /* Add @addend for every path; a failed +1 is undone, a failed -1 leaks. */
@@ -65,9 +67,10 @@ int coroutine_fn qcow2_walk_clear_copied(Qcow2State *s, Qcow2Walk *w)
  * on. */
 int coroutine_fn qcow2_walk_set_copied(Qcow2State *s, Qcow2Walk *w)
     REQUIRES(s->lock) DROPS(s->lock);
-/* -1 for every path under @l1, with nobody else around (K4). */
+/* -1 for every path under @l1, with nobody else around (K4). @may_stop:
+ * -ECANCELED when asked to stop, the rest leaks. */
 int coroutine_fn qcow2_walk_drop(Qcow2State *s, const uint64_t *l1,
-                                 uint32_t n, bool punch)
+                                 uint32_t n, bool punch, bool may_stop)
     REQUIRES(s->lock) DROPS(s->lock);
 
 /* ---- snaptable.c: bytes of the snapshot table ---- */
@@ -158,8 +161,9 @@ int coroutine_fn qcow2_co_vmstate_discard(BlockDriverState *bs);
 int coroutine_fn qcow2_drop_active_vmstate(Qcow2State *s)
     REQUIRES(s->lock) DROPS(s->lock);
 /* Drop what the active L1 table maps from entry @first on. map_lock exclusive.
- * Nothing is freed before the entries are durably gone (R3). */
-int coroutine_fn qcow2_drop_l1(Qcow2State *s, uint64_t first)
+ * Nothing is freed before the entries are durably gone (R3). @may_stop:
+ * -ECANCELED when asked to stop; they are gone, and what was below leaks. */
+int coroutine_fn qcow2_drop_l1(Qcow2State *s, uint64_t first, bool may_stop)
     REQUIRES(s->lock) DROPS(s->lock);
 void qcow2_vmstate_view_reset(Qcow2State *s);
 

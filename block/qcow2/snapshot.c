@@ -616,18 +616,19 @@ static int coroutine_fn adopt_l1(Qcow2State *s, Qcow2Table *t,
 }
 
 /* Every cluster of the new active layer has the snapshot's reference too, so
- * COPIED is right: clear. */
+ * COPIED is right: clear. Asked to stop, what was there leaks. */
 static int coroutine_fn drop_old_l1(Qcow2State *s, const Qcow2Table *old)
     REQUIRES(s->lock) DROPS(s->lock)
 {
-    int ret = qcow2_walk_drop(s, old->entries, old->size, s->punch_snapshot);
+    int ret = qcow2_walk_drop(s, old->entries, old->size, s->punch_snapshot,
+                              true);
 
     if (ret == 0 && old->size) {
         ret = qcow2_update_refcount(s, old->offset,
                                     table_clusters(s, old->size), -1,
                                     s->punch_other);
     }
-    return ret;
+    return ret == -ECANCELED ? 0 : ret;
 }
 
 static int coroutine_fn apply(Qcow2State *s, const Qcow2Snapshot *sn,

@@ -350,7 +350,7 @@ static int coroutine_fn apply_block(Qcow2State *s, Qcow2Tally *t,
 }
 
 int coroutine_fn qcow2_tally_apply(Qcow2State *s, Qcow2Tally *t, int addend,
-                                   bool punch)
+                                   bool punch, bool may_stop)
 {
     uint32_t i;
     int ret = 0;
@@ -360,7 +360,8 @@ int coroutine_fn qcow2_tally_apply(Qcow2State *s, Qcow2Tally *t, int addend,
         s->need_barrier = true; /* R1 */
     }
     for (i = t->first; i < t->end && ret == 0; i++) {
-        if (t->counts[i]) {
+        ret = may_stop ? aio_check_stop() : 0;
+        if (ret == 0 && t->counts[i]) {
             ret = apply_block(s, t, i, addend, punch);
         }
     }

@@ -7,7 +7,8 @@
  *            through | header
  *   shrink   zeroes to the end of the last cluster; L2 entries of the tail, L1
  *            entries of the tail | their clusters are freed | header | file cut
- *            behind the last cluster in use
+ *            behind the last cluster in use. Asked to stop: not begun, or the
+ *            rest of what was to be freed leaks
  *
  * Three things could shine through: what the active layer maps behind the
  * disk (vmstate, or a tail that another program left), which is dropped
@@ -180,9 +181,9 @@ static int coroutine_fn shrink(Qcow2State *s, uint64_t size)
     EXCLUDES(s->lock)
 {
     uint64_t end = MIN(qcow2_cluster_ceil(s, size), s->hdr.size);
-    int ret = 0;
+    int ret = aio_check_stop();
 
-    if (size < end) {
+    if (ret == 0 && size < end) {
         /* Growing does this too, but other programs do not. */
         ret = clear_tail(s, size, end, 0);
     }
@@ -190,12 +191,15 @@ static int coroutine_fn shrink(Qcow2State *s, uint64_t size)
     ret = ret < 0 ? ret : qcow2_drop_tail(s, qcow2_cluster_ceil(s, size));
     if (ret == 0) {
         BLKDBG_EVENT(s->bs->file, BLKDBG_L1_SHRINK_WRITE_TABLE);
-        ret = qcow2_drop_l1(s, qcow2_l1_entries_for(s, size));
+        ret = qcow2_drop_l1(s, qcow2_l1_entries_for(s, size), true);
+        ret = ret == -ECANCELED ? 0 : ret; /* the entries are gone */
     }
     ret = ret < 0 ? ret : set_size(s, size);
     if (ret == 0) {
         BLKDBG_EVENT(s->bs->file, BLKDBG_L1_SHRINK_FREE_L2_CLUSTERS);
-        qcow2_trim_file(s);
+        if (!aio_check_stop()) {
+            qcow2_trim_file(s);
+        }
     }
     co_mutex_unlock(&s->lock);
     if (ret == 0) {

@@ -172,14 +172,14 @@ int coroutine_fn qcow2_co_vmstate_select(BlockDriverState *bs,
 
 int coroutine_fn qcow2_drop_active_vmstate(Qcow2State *s)
 {
-    return qcow2_drop_l1(s, qcow2_l1_entries_for(s, s->hdr.size));
+    return qcow2_drop_l1(s, qcow2_l1_entries_for(s, s->hdr.size), false);
 }
 
 /*
  * Clear the L1 entries from @first on | lower what was under them. The
  * clusters are found through a copy of the entries.
  */
-int coroutine_fn qcow2_drop_l1(Qcow2State *s, uint64_t first)
+int coroutine_fn qcow2_drop_l1(Qcow2State *s, uint64_t first, bool may_stop)
 {
     g_autofree uint64_t *old = NULL;
     uint32_t n, used = 0;
@@ -210,7 +210,8 @@ int coroutine_fn qcow2_drop_l1(Qcow2State *s, uint64_t first)
         return 0;
     }
     ret = qcow2_sync_metadata(s); /* R3 */
-    ret = ret < 0 ? ret : qcow2_walk_drop(s, old, n, s->punch_snapshot);
+    ret = ret < 0 ? ret : qcow2_walk_drop(s, old, n, s->punch_snapshot,
+                                                may_stop);
     return ret < 0 ? ret : qcow2_flush_metadata(s);
 }
 

@@ -57,6 +57,7 @@ struct Qcow2Walk {
     bool keep;
     bool further;           /* further windows: counts are gone */
     bool failed;            /* tasks take no more tables */
+    bool may_stop;          /* -ECANCELED is an answer now */
 };
 
 Qcow2Walk *qcow2_walk_new(const Qcow2State *s, const uint64_t *l1,
@@ -248,7 +249,8 @@ static int coroutine_fn count_task(void *opaque)
     int ret = 0;
 
     while (ret == 0 && !w->failed && w->next < w->nb_tables) {
-        ret = count_one(w, &w->tables[w->next++], &buf);
+        ret = w->may_stop ? aio_check_stop() : 0;
+        ret = ret < 0 ? ret : count_one(w, &w->tables[w->next++], &buf);
     }
     w->failed = w->failed || ret < 0;
     free(buf);
@@ -276,7 +278,8 @@ static int coroutine_fn check_amount(Qcow2State *s, const Qcow2Walk *w)
     return 0;
 }
 
-int coroutine_fn qcow2_walk_check(Qcow2State *s, Qcow2Walk *w, int addend)
+static int coroutine_fn check(Qcow2State *s, Qcow2Walk *w, int addend)
+    REQUIRES(s->lock) DROPS(s->lock)
 {
     int ret = check_amount(s, w);
 
@@ -294,6 +297,16 @@ int coroutine_fn qcow2_walk_check(Qcow2State *s, Qcow2Walk *w, int addend)
         }
         w->further = true;
     } while (true);
+    return ret;
+}
+
+int coroutine_fn qcow2_walk_check(Qcow2State *s, Qcow2Walk *w, int addend)
+{
+    int ret;
+
+    w->may_stop = true;
+    ret = check(s, w, addend);
+    w->may_stop = false;
     return ret;
 }
 
@@ -315,7 +328,8 @@ static int coroutine_fn apply_windows(Qcow2State *s, Qcow2Walk *w,
             ret = count_window(w, what);
             co_mutex_lock(&s->lock);
         }
-        ret = ret < 0 ? ret : qcow2_tally_apply(s, w->tally, addend, punch);
+        ret = ret < 0 ? ret : qcow2_tally_apply(s, w->tally, addend, punch,
+                                               w->may_stop);
         if (ret == 0) {
             ++*ret_done;
             if (!w->further || !qcow2_tally_next_window(w->tally)) {
@@ -346,13 +360,16 @@ int coroutine_fn qcow2_walk_apply(Qcow2State *s, Qcow2Walk *w, int addend,
 }
 
 int coroutine_fn qcow2_walk_drop(Qcow2State *s, const uint64_t *l1,
-                                 uint32_t n, bool punch)
+                                 uint32_t n, bool punch, bool may_stop)
 {
     Qcow2Walk *w = qcow2_walk_new(s, l1, n);
-    int ret = w ? 0 : -ENOMEM;
+    int ret = -ENOMEM;
 
-    ret = ret < 0 ? ret : qcow2_walk_check(s, w, -1);
-    ret = ret < 0 ? ret : qcow2_walk_apply(s, w, -1, punch);
+    if (w) {
+        w->may_stop = may_stop;
+        ret = check(s, w, -1);
+        ret = ret < 0 ? ret : qcow2_walk_apply(s, w, -1, punch);
+    }
     for (uint32_t i = 0; i < n; i++) {
         qcow2_cache_discard(s, s->l2_cache, l1[i] & QCOW2_OFFSET_MASK,
                             s->cluster_size);

@@ -3,8 +3,10 @@
  * For LD_PRELOAD: sends the process a signal when it comes to its Nth request
  * to a file, FIRN_SIGNAL_AT=N:SIGNAL. With FIRN_AIO=threads every request is
  * one of the calls below, so a test can interrupt a tool at each of them.
+ * From then on each request adds a byte to the file FIRN_SIGNAL_COUNT, if any.
  */
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -15,13 +17,29 @@
 
 static atomic_int count;
 
+static void note(void)
+{
+    const char *path = getenv("FIRN_SIGNAL_COUNT");
+    int fd = path ? open(path, O_WRONLY | O_CREAT | O_APPEND, 0666) : -1;
+
+    if (fd >= 0 && write(fd, ".", 1) == 1) {
+        close(fd);
+    }
+}
+
 static void request(void)
 {
     const char *text = getenv("FIRN_SIGNAL_AT");
-    int at, sig;
+    int at, sig, now;
 
-    if (text && sscanf(text, "%d:%d", &at, &sig) == 2 &&
-        atomic_fetch_add(&count, 1) + 1 == at) {
+    if (!text || sscanf(text, "%d:%d", &at, &sig) != 2) {
+        return;
+    }
+    now = atomic_fetch_add(&count, 1) + 1;
+    if (now >= at) {
+        note();
+    }
+    if (now == at) {
         kill(getpid(), sig);
         usleep(1000); /* the main thread gets it, before the request is done */
     }

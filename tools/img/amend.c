@@ -58,6 +58,9 @@ static int amend(const Amend *p, BlockBackend *blk)
     img_progress_start(p->progress);
     img_when_stopped("'%s' reads as before; amend it again",
                      p->src.filename);
+    if (bdrv_options_get(o, "size")) {
+        img_when_stopped_late(IMG_MAY_LEAK);
+    }
     ret = blk_amend(blk, o, p->force, img_progress, NULL, &err);
     img_progress_end(ret == 0);
     return ret < 0 ? img_fail(&err, ret) : 0;

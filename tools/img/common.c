@@ -16,6 +16,7 @@
 AioContext *img_ctx;
 
 static char *stop_text;     /* of img_when_stopped() */
+static const char *late_text = ""; /* of img_when_stopped_late() */
 
 static void message(const char *kind, const char *fmt, va_list ap)
 {
@@ -77,6 +78,11 @@ void img_when_stopped(const char *fmt, ...)
     va_end(ap);
 }
 
+void img_when_stopped_late(const char *text)
+{
+    late_text = text;
+}
+
 static void tell(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 
 static void tell(const char *fmt, ...)
@@ -95,7 +101,7 @@ void img_tell_stopped(const char *command, bool done)
     }
     tell("%s: interrupted by %s%s%s", command, stop_signal_name(),
          done ? ", when all was done" : stop_text ? "; " : "",
-         !done && stop_text ? stop_text : "");
+         done ? late_text : stop_text ? stop_text : "");
 }
 
 int img_fail(GError **err, int ret)

@@ -43,6 +43,10 @@ int img_end_output(int status);
  * with any error, which img_error() and img_fail() then do not tell.
  */
 void img_when_stopped(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
+/* More about a signal that comes too late to undo anything: "; ...". */
+void img_when_stopped_late(const char *text);
+#define IMG_MAY_LEAK "; clusters that are not in use any more may leak, " \
+                     "check -r leaks frees them"
 /* If a signal came: tell. @done: everything was done nevertheless. */
 void img_tell_stopped(const char *command, bool done);
 

@@ -53,6 +53,9 @@ static int resize(const Resize *p, BlockBackend *blk, const char *text)
                          p->src.filename, now, size);
     }
     img_when_stopped("'%s' has its old size", p->src.filename);
+    if (size < (uint64_t)now) {
+        img_when_stopped_late(IMG_MAY_LEAK);
+    }
     ret = blk_truncate(blk, size, p->prealloc, &err);
     if (ret < 0) {
         return img_fail(&err, ret);

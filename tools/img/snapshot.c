@@ -99,6 +99,7 @@ static int run(int action, const char *name, const ImgSource *src)
     img_when_stopped("'%s' is as before", src->filename);
     switch (action) {
     case 'a':
+        img_when_stopped_late(IMG_MAY_LEAK);
         ret = blk_snapshot_goto(blk, name, &err);
         break;
     case 'c':
