@@ -411,6 +411,13 @@ class Live(Signals):
     def test_waits_of_io_are_interrupted(self):
         for sig, commands in (
                 (signal.SIGINT, ['write -P 1 0 64k', 'sleep 60000']),
+                (signal.SIGHUP, ['break write_aio A', 'write 0 64k']),
+                (signal.SIGINT, ['break pwritev A', 'write -c 0 4k',
+                                 'write 4k 4k', 'sleep 60000']),
+                (signal.SIGTERM, ['break read_aio A', 'read 0 4k']),
+                (signal.SIGTERM, ['break flush_to_disk A', 'flush']),
+                (signal.SIGINT, ['break write_aio A',
+                                 'multiwrite 0 4k ; 1M 4k']),
                 (signal.SIGTERM, ['break write_aio A', 'aio_write 0 64k',
                                   'wait_break A', 'sleep 60000'])):
             work = self.fresh(['src'])

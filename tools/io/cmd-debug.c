@@ -3,13 +3,19 @@
  * Breakpoints in the block layer, by way of a blkdebug node: stop a request
  * where it passes an event, wait for that, let it go on. Tags are remembered,
  * for commands that would wait for ever otherwise.
+ *
+ * A command that waits for its own request, which is stopped, can be ended by a
+ * signal only: while any is stopped a timer looks for that.
  */
 #include "tools/io/io.h"
 
 #include <errno.h>
 
+#define WATCH_NS (20 * 1000 * 1000)
+
 static GPtrArray *breaks;    /* tags of breakpoints */
 static GPtrArray *suspended; /* tags of requests that are stopped */
+static AioTimer *watch;      /* armed while there are some */
 
 static void on_suspended(const char *tag, bool resumed)
 {
@@ -17,6 +23,7 @@ static void on_suspended(const char *tag, bool resumed)
 
     if (!resumed) {
         g_ptr_array_add(suspended, g_strdup(tag));
+        aio_timer_mod(watch, aio_now_ns() + WATCH_NS);
     } else if (g_ptr_array_find_with_equal_func(suspended, tag, g_str_equal,
                                                 &at)) {
         g_ptr_array_remove_index(suspended, at);
@@ -25,8 +32,18 @@ static void on_suspended(const char *tag, bool resumed)
              resumed ? "Resuming" : "Suspended", tag);
 }
 
+static void on_watch(void *opaque)
+{
+    if (aio_stopping(io.ctx) && io.blk) {
+        io_release_breaks();
+    } else if (suspended->len) {
+        aio_timer_mod(watch, aio_now_ns() + WATCH_NS);
+    }
+}
+
 void io_watch_breaks(void)
 {
+    watch = aio_timer_new(io.ctx, on_watch, NULL);
     breaks = g_ptr_array_new_with_free_func(g_free);
     suspended = g_ptr_array_new_with_free_func(g_free);
     bdrv_debug_set_notify(on_suspended);
