@@ -180,7 +180,10 @@ static int take_iotype(BdrvOptions *o, BlkdebugRule *rule, GError **errp)
             return 0;
         }
     }
-    return set_error(errp, -EINVAL, "unknown iotype '%s'", name);
+    return bdrv_options_refuse("iotype", name,
+                               NEAREST_LIST("read", "write", "write-zeroes",
+                                            "discard", "flush",
+                                            "block-status"), errp);
 }
 
 static int take_place(BdrvOptions *o, BlkdebugRule *rule, GError **errp)

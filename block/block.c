@@ -146,8 +146,8 @@ static int take_discard(BdrvOptions *options, unsigned *flags, GError **errp)
     } else if (strcmp(text, "ignore") == 0 || strcmp(text, "off") == 0) {
         *flags &= ~BDRV_O_UNMAP;
     } else {
-        return set_error(errp, -EINVAL, "option discard: '%s' is neither "
-                         "unmap nor ignore", text);
+        return bdrv_options_refuse("discard", text,
+                                   NEAREST_LIST("unmap", "ignore"), errp);
     }
     return 0;
 }
@@ -166,8 +166,8 @@ static int take_detect_zeroes(BdrvOptions *options, unsigned *flags,
     } else if (strcmp(text, "on") == 0) {
         on = BDRV_O_DETECT_ZEROES;
     } else if (strcmp(text, "off") != 0) {
-        return set_error(errp, -EINVAL, "option detect-zeroes: '%s' is none "
-                         "of off, on and unmap", text);
+        return bdrv_options_refuse("detect-zeroes", text,
+                                   NEAREST_LIST("off", "on", "unmap"), errp);
     }
     if ((on & BDRV_O_DETECT_UNMAP) && !(*flags & BDRV_O_UNMAP)) {
         return set_error(errp, -EINVAL, "option detect-zeroes: unmap needs "

@@ -53,6 +53,24 @@ BlockDriver *bdrv_find_format(const char *name)
     return NULL;
 }
 
+static void unknown_protocol(const char *name, const char *filename,
+                             GError **errp)
+{
+    g_autofree char *hint = NULL;
+    BlockDriver *drv;
+    Nearest n;
+
+    nearest_init(&n, name);
+    for (size_t i = 0; (drv = bdrv_nth_driver(i)) != NULL; i++) {
+        if (drv->protocol_name) {
+            nearest_offer(&n, drv->protocol_name);
+        }
+    }
+    hint = nearest_hint(&n, "", "");
+    set_error(errp, -ENOTSUP, "unknown protocol '%s' in '%s'%s; for a file of "
+              "that name say 'file:%s'", name, filename, hint, filename);
+}
+
 BlockDriver *bdrv_find_protocol(const char *filename, GError **errp)
 {
     g_autofree char *name = bdrv_protocol_name(filename);
@@ -66,8 +84,7 @@ BlockDriver *bdrv_find_protocol(const char *filename, GError **errp)
             return drv;
         }
     }
-    set_error(errp, -ENOTSUP, "unknown protocol '%s' in '%s'; for a file of "
-              "that name say 'file:%s'", name, filename, filename);
+    unknown_protocol(name, filename, errp);
     return NULL;
 }
 

@@ -27,8 +27,8 @@ static int take_prealloc(BdrvOptions *options, BdrvPrealloc *ret,
     int r = bdrv_prealloc_parse(text, ret, errp);
 
     if (r == 0 && *ret == BDRV_PREALLOC_METADATA) {
-        r = set_error(errp, -EINVAL, "option preallocation: '%s' is not "
-                      "off, falloc or full", text);
+        r = bdrv_options_refuse("preallocation", text,
+                                NEAREST_LIST("off", "falloc", "full"), errp);
     }
     return r;
 }

@@ -137,8 +137,8 @@ static int take_locking(BdrvOptions *options, Locking *ret, GError **errp)
     } else if (strcmp(text, "off") == 0) {
         *ret = LOCKING_OFF;
     } else {
-        return set_error(errp, -EINVAL, "option locking: '%s' is not on, off "
-                         "or auto", text);
+        return bdrv_options_refuse("locking", text,
+                                   NEAREST_LIST("on", "off", "auto"), errp);
     }
     return 0;
 }
@@ -169,8 +169,7 @@ static int check_aio_option(BdrvOptions *options, unsigned flags,
         return 0;
     }
     if (!g_strv_contains(known, text)) {
-        return set_error(errp, -EINVAL, "option aio: '%s' is none of threads, "
-                         "native and io_uring", text);
+        return bdrv_options_refuse("aio", text, known, errp);
     }
     if (strcmp(text, "native") == 0 && !(flags & BDRV_O_NOCACHE)) {
         return set_error(errp, -EINVAL, "option aio: native needs "
@@ -241,8 +240,7 @@ static int coroutine_fn file_co_open(BlockDriverState *bs,
         return ret;
     }
     if (!filename || !*filename) {
-        return set_error(errp, -EINVAL, "driver 'file' needs the option "
-                         "filename");
+        return bdrv_options_missing(options, "file", "filename", errp);
     }
     s->fd = open_fd(filename, flags, errp);
     if (s->fd < 0) {

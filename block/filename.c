@@ -91,25 +91,24 @@ bool bdrv_has_file(const BlockDriverState *bs, const char *filename)
     return false;
 }
 
+const char *const bdrv_cache_modes[] = {
+    "none", "directsync", "writeback", "writethrough", "unsafe",
+    "off", /* the old name of none */
+    NULL
+};
+
 int bdrv_parse_cache_mode(const char *mode, unsigned *flags)
 {
-    static const struct {
-        const char *name;
-        unsigned flags;
-    } modes[] = {
-        { "none", BDRV_O_NOCACHE },
-        { "off", BDRV_O_NOCACHE }, /* its old name */
-        { "directsync", BDRV_O_NOCACHE | BDRV_O_WRITETHROUGH },
-        { "writeback", 0 },
-        { "writethrough", BDRV_O_WRITETHROUGH },
-        { "unsafe", BDRV_O_NO_FLUSH },
+    static const unsigned bits[] = { /* as named above */
+        BDRV_O_NOCACHE, BDRV_O_NOCACHE | BDRV_O_WRITETHROUGH, 0,
+        BDRV_O_WRITETHROUGH, BDRV_O_NO_FLUSH, BDRV_O_NOCACHE,
     };
     const unsigned all = BDRV_O_NOCACHE | BDRV_O_WRITETHROUGH |
                          BDRV_O_NO_FLUSH;
 
-    for (size_t i = 0; i < G_N_ELEMENTS(modes); i++) {
-        if (strcmp(mode, modes[i].name) == 0) {
-            *flags = (*flags & ~all) | modes[i].flags;
+    for (size_t i = 0; bdrv_cache_modes[i]; i++) {
+        if (strcmp(mode, bdrv_cache_modes[i]) == 0) {
+            *flags = (*flags & ~all) | bits[i];
             return 0;
         }
     }

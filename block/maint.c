@@ -18,16 +18,16 @@ int bdrv_prealloc_parse(const char *text, BdrvPrealloc *ret, GError **errp)
         [BDRV_PREALLOC_METADATA] = "metadata",
         [BDRV_PREALLOC_FALLOC] = "falloc",
         [BDRV_PREALLOC_FULL] = "full",
+        NULL,
     };
 
-    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+    for (size_t i = 0; names[i]; i++) {
         if (strcmp(text ? text : "off", names[i]) == 0) {
             *ret = (BdrvPrealloc)i;
             return 0;
         }
     }
-    return set_error(errp, -EINVAL, "option preallocation: '%s' is not off, "
-                     "metadata, falloc or full", text);
+    return bdrv_options_refuse("preallocation", text, names, errp);
 }
 
 /* --- Exclusively --- */

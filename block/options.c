@@ -165,8 +165,8 @@ int bdrv_options_take_bool(BdrvOptions *o, const char *key, bool dflt,
     } else if (g_strv_contains(no, text)) {
         *ret = false;
     } else {
-        return set_error(errp, -EINVAL, "option %s: '%s' is neither on nor "
-                         "off", key, text);
+        return bdrv_options_refuse(key, text, NEAREST_LIST("on", "off"),
+                                   errp);
     }
     return 0;
 }
@@ -413,7 +413,36 @@ int bdrv_options_parse_json(BdrvOptions **ret, const char *json,
     return 0;
 }
 
-/* --- What nobody took --- */
+/* --- Mistakes --- */
+
+int bdrv_options_refuse(const char *key, const char *value,
+                        const char *const *names, GError **errp)
+{
+    g_autofree char *refusal = nearest_refusal(value, names);
+
+    return set_error(errp, -EINVAL, "option %s: %s", key, refusal);
+}
+
+int bdrv_options_missing(const BdrvOptions *o, const char *driver,
+                         const char *key, GError **errp)
+{
+    GHashTableIter iter;
+    Nearest n;
+    void *given;
+
+    nearest_init(&n, key);
+    g_hash_table_iter_init(&iter, o->values);
+    while (g_hash_table_iter_next(&iter, &given, NULL)) {
+        nearest_offer(&n, given);
+    }
+    if (nearest_found(&n)) {
+        return set_error(errp, -EINVAL, "driver '%s': unknown option '%s'; "
+                         "did you mean '%s'?", driver, nearest_found(&n),
+                         key);
+    }
+    return set_error(errp, -EINVAL, "driver '%s' needs the option %s", driver,
+                     key);
+}
 
 int bdrv_options_check_empty(const BdrvOptions *o, GError **errp)
 {

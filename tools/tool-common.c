@@ -160,11 +160,19 @@ static bool parse_chunk(const char *text, uint64_t *ret)
     return true;
 }
 
+static bool refuse(const char *what, const char *value,
+                   const char *const *names)
+{
+    g_autofree char *refusal = nearest_refusal(value, names);
+
+    tool_error("%s: %s", what, refusal);
+    return false;
+}
+
 static bool parse_output(const char *text, bool *ret)
 {
     if (!g_str_equal(text, "human") && !g_str_equal(text, "json")) {
-        tool_error("--output takes human or json, not '%s'", text);
-        return false;
+        return refuse("--output", text, NEAREST_LIST("human", "json"));
     }
     *ret = g_str_equal(text, "json");
     return true;
@@ -189,9 +197,7 @@ static bool parse_cache(const char *text, const char **ret)
     unsigned flags = 0;
 
     if (bdrv_parse_cache_mode(text, &flags) < 0) {
-        tool_error("--cache takes none, directsync, writeback, writethrough "
-                   "or unsafe, not '%s'", text);
-        return false;
+        return refuse("--cache", text, bdrv_cache_modes);
     }
     *ret = text;
     return true;

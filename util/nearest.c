@@ -66,20 +66,43 @@ char *nearest_hint(const Nearest *n, const char *prefix,
                     : g_strdup(otherwise);
 }
 
+char *nearest_refusal(const char *value, const char *const *names)
+{
+    g_autoptr(GString) out = g_string_new(NULL);
+    g_autofree char *hint = NULL;
+    Nearest n;
+
+    nearest_init(&n, value);
+    for (size_t i = 0; names[i]; i++) {
+        const char *glue = i == 0 ? "" : names[i + 1] ? ", " : " and ";
+
+        g_string_append_printf(out, "%s%s", glue, names[i]);
+        nearest_offer(&n, names[i]);
+    }
+    hint = nearest_hint(&n, "", "");
+    return g_strdup_printf("'%s' is %s %s%s", value,
+                           names[0] && names[1] ? "none of" : "not", out->str,
+                           hint);
+}
+
 /* ---- getopt_long() ---- */
 
 static const char lists_them[] = "; --help lists them";
 
-static char *letter_mistake(char letter, const char *letters)
+char *nearest_letter_mistake(char letter, const char *letters,
+                             const char *otherwise)
 {
     char other = g_ascii_islower(letter) ? g_ascii_toupper(letter)
                                          : g_ascii_tolower(letter);
 
+    if (letter != ':' && strchr(letters, letter)) {
+        return g_strdup_printf("option '-%c' needs an argument", letter);
+    }
     if (g_ascii_isalpha(letter) && strchr(letters, other)) {
         return g_strdup_printf("there is no option '-%c'; did you mean "
                                "'-%c'?", letter, other);
     }
-    return g_strdup_printf("there is no option '-%c'%s", letter, lists_them);
+    return g_strdup_printf("there is no option '-%c'%s", letter, otherwise);
 }
 
 /* @given, without its dashes, is no option or the start of several. */
@@ -131,7 +154,7 @@ char *nearest_option_mistake(int c, char *const *argv, const char *letters,
         return g_strdup_printf("option '--%s' takes no argument", given);
     }
     if (optopt > 0 && optopt < 256) {
-        return letter_mistake((char)optopt, letters);
+        return nearest_letter_mistake((char)optopt, letters, lists_them);
     }
     return given ? long_mistake(given, options)
                  : g_strdup_printf("option '%s' is not understood", word);

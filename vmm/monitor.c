@@ -369,14 +369,16 @@ static int info_status(Monitor *mon)
 
 static int cmd_info(Monitor *mon, const char *what, GError **errp)
 {
+    g_autofree char *refusal = NULL;
+
     if (!strcmp(what, "snapshots")) {
         return info_snapshots(mon, errp);
     }
     if (!strcmp(what, "status")) {
         return info_status(mon);
     }
-    return vmm_error(errp, -EINVAL, "there is info status and info "
-                     "snapshots");
+    refusal = nearest_refusal(what, NEAREST_LIST("status", "snapshots"));
+    return vmm_error(errp, -EINVAL, "info: %s", refusal);
 }
 
 static int cmd_stop(Monitor *mon, const char *arg, GError **errp)

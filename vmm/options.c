@@ -151,8 +151,10 @@ static int take_checked(Options *opts, int c, const char *value)
         return -1;
     case OPT_MEMORY_BACKEND:
         if (strcmp(value, "memfd") && strcmp(value, "anon")) {
-            return complain("memory-backend", value,
-                            "neither memfd nor anon");
+            g_autofree char *refusal = nearest_refusal(
+                value, NEAREST_LIST("memfd", "anon"));
+
+            return complain("memory-backend", value, refusal);
         }
         opts->memory_is_anon = !strcmp(value, "anon");
         return -1;

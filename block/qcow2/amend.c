@@ -59,8 +59,9 @@ static int take_version(const Qcow2State *s, BdrvOptions *o, Amend *a,
     } else if (!strcmp(v, "0.10") || !strcmp(v, "v2")) {
         a->version = 2;
     } else {
-        return set_error(errp, -EINVAL,
-                         "compat is 0.10, v2, 1.1 or v3, not '%s'", v);
+        return bdrv_options_refuse("compat", v,
+                                   NEAREST_LIST("0.10", "v2", "1.1", "v3"),
+                                   errp);
     }
     return 0;
 }

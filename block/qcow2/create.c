@@ -34,8 +34,9 @@ static int take_compat(BdrvOptions *o, Qcow2Header *h, GError **errp)
     } else if (!strcmp(v, "0.10") || !strcmp(v, "v2")) {
         h->version = 2;
     } else {
-        return set_error(errp, -EINVAL,
-                         "compat is 0.10, v2, 1.1 or v3, not '%s'", v);
+        return bdrv_options_refuse("compat", v,
+                                   NEAREST_LIST("0.10", "v2", "1.1", "v3"),
+                                   errp);
     }
     return 0;
 }
@@ -76,8 +77,8 @@ static int take_compression(BdrvOptions *o, Qcow2Header *h, GError **errp)
         return 0;
     }
     if (strcmp(comp, "zstd")) {
-        return set_error(errp, -EINVAL, "compression_type is zlib or zstd, "
-                         "not '%s'", comp);
+        return bdrv_options_refuse("compression_type", comp,
+                                   NEAREST_LIST("zlib", "zstd"), errp);
     }
     if (h->version < 3) {
         return set_error(errp, -EINVAL,

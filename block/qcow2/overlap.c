@@ -73,8 +73,9 @@ static int take_template(Qcow2State *s, BdrvOptions *o, GError **errp)
             return 0;
         }
     }
-    return set_error(errp, -EINVAL, "overlap-check is none, constant, cached "
-                     "or all, not '%s'", name);
+    return bdrv_options_refuse("overlap-check", name,
+                               NEAREST_LIST("none", "constant", "cached",
+                                            "all"), errp);
 }
 
 int qcow2_overlap_take_options(Qcow2State *s, BdrvOptions *o, GError **errp)

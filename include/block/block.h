@@ -108,6 +108,8 @@ typedef struct BdrvInfo {
  * Set the cache bits of *@flags for "none", "directsync", "writeback",
  * "writethrough" or "unsafe", clearing the others; "off" is "none". Returns 0 or -EINVAL.
  */
+/* Their names; NULL at the end. */
+extern const char *const bdrv_cache_modes[];
 int bdrv_parse_cache_mode(const char *mode, unsigned *flags);
 
 /*

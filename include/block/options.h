@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "util/nearest.h"
+
 typedef struct BdrvOptions BdrvOptions;
 
 /* Returns an empty set. */
@@ -100,5 +102,17 @@ unsigned bdrv_options_size(const BdrvOptions *o);
  * took and the most similar name anybody asked for.
  */
 int bdrv_options_check_empty(const BdrvOptions *o, GError **errp);
+
+/*
+ * Sets "option KEY: 'VALUE' is none of ..." (nearest_refusal()); @names end
+ * with NULL. Returns -EINVAL.
+ */
+int bdrv_options_refuse(const char *key, const char *value,
+                        const char *const *names, GError **errp);
+
+/* @driver needs @key, which @o does not have, but perhaps a name like it. Sets
+ * that; returns -EINVAL. */
+int bdrv_options_missing(const BdrvOptions *o, const char *driver,
+                         const char *key, GError **errp);
 
 #endif

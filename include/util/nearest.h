@@ -8,6 +8,7 @@
 #define FIRN_UTIL_NEAREST_H
 
 #include <getopt.h>
+#include <stddef.h>
 
 typedef struct Nearest {
     const char *wanted;
@@ -25,6 +26,20 @@ const char *nearest_found(const Nearest *n);
  */
 char *nearest_hint(const Nearest *n, const char *prefix,
                    const char *otherwise);
+
+/*
+ * "'VALUE' is none of A, B and C", then "; did you mean 'A'?" when one is
+ * near. @names end with NULL. To be freed.
+ */
+char *nearest_refusal(const char *value, const char *const *names);
+#define NEAREST_LIST(...) ((const char *const[]){ __VA_ARGS__, NULL })
+
+/*
+ * "there is no option '-x'", and which letter of @letters may be meant or
+ * @otherwise; or "option '-x' needs an argument". To be freed.
+ */
+char *nearest_letter_mistake(char letter, const char *letters,
+                             const char *otherwise);
 
 /*
  * The sentence about the word for which getopt_long() has just returned @c,

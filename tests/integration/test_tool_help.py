@@ -76,7 +76,7 @@ class HelpTest(unittest.TestCase):
                     words += ['-c', '%s -%s 0 0' % (command, letter)]
                 said = run('firn-io', '-f', 'raw', *words, image).stderr
                 self.compare_letters('firn-io', command, set(
-                    re.findall(r'there is no flag -(.)', said)))
+                    re.findall(r"there is no option '-(.)'", said)))
 
     def test_long_options_of_help_are_taken(self):
         for name, command in everything():
@@ -179,6 +179,75 @@ class NearestTest(unittest.TestCase):
                    '=l2_laod,file.image.filename=' + self.image)
         self.assertIn("unknown event 'l2_laod'; did you mean 'l2_load'?",
                       done.stderr)
+
+    def test_names_and_values_at_any_depth(self):
+        """One line each, with the name that is near."""
+        plain = f'driver=qcow2,file.filename={self.image}'
+        debug = (f'driver=qcow2,file.driver=blkdebug,file.image.filename='
+                 f'{self.image}')
+        for right, *words in (
+                ('filename', 'info', '--image-opts',
+                 f'driver=qcow2,file.filenam={self.image}'),
+                ('filename', 'map', '--image-opts',
+                 f'driver=raw,file.driver=qcow2,file.file.filenme=x'),
+                ('filename', 'map', '--image-opts',
+                 plain + ',backing.driver=qcow2,backing.file.filenme=x'),
+                ('driver', 'info', 'json:{"driver":"qcow2","file.drivr":'
+                 f'"file","file.filename":"{self.image}"}}'),
+                ('qcow2', 'info', '--image-opts', 'driver=qcow3,file.filename='
+                 + self.image),
+                ('on', 'info', '--image-opts', plain + ',cache.direct=onn'),
+                ('on', 'info', '--image-opts', plain + ',file.locking=o'),
+                ('unmap', 'info', '--image-opts', plain + ',discard=unmpa'),
+                ('unmap', 'info', '--image-opts',
+                 plain + ',detect-zeroes=unmapp'),
+                ('native', 'info', '--image-opts', plain + ',file.aio=nativ'),
+                ('all', 'info', '--image-opts', plain + ',overlap-check=al'),
+                ('read', 'info', '--image-opts',
+                 debug + ',file.inject-error.0.iotype=raed'),
+                ('new_state', 'info', '--image-opts', debug +
+                 ',file.set-state.0.event=l2_load,'
+                 'file.set-state.0.new_stat=2'),
+                ('blkdebug', 'info', 'blkdbug::' + self.image),
+                ('null-co', 'info', 'nul-co://'),
+                ('1.1', 'create', '-q', '-f', 'qcow2', '-o', 'compat=1.11',
+                 'b', '1M'),
+                ('metadata', 'create', '-q', '-f', 'qcow2', '-o',
+                 'preallocation=metdata', 'b', '1M'),
+                ('zstd', 'create', '-q', '-f', 'qcow2', '-o',
+                 'compression_type=zst', 'b', '1M'),
+                ('on', 'create', '-q', '-f', 'qcow2', '-o',
+                 'lazy_refcounts=onn', 'b', '1M'),
+                ('skip=', 'dd', f'if={self.image}', 'of=b', 'skp=1'),
+                ('count=', 'dd', f'if={self.image}', 'of=b', 'cout=1'),
+                ('all', 'check', '-r', 'al', self.image),
+                ('json', 'info', '--output=jsn', self.image),
+                ('writeback', 'check', '-T', 'writebak', self.image)):
+            with self.subTest(words=words):
+                done = run('firn-img', *words)
+                self.assertEqual(done.returncode, 1)
+                self.assertRegex(done.stderr, r"\Afirn-img: [^\n]*did you "
+                                 rf"mean '{re.escape(right)}'\?[^\n]*\n\Z")
+
+    def test_values_of_the_other_tools(self):
+        for right, *words in (
+                ('writeback', 'firn-io', '-t', 'writebak', self.image),
+                ('unmap', 'firn-io', '-d', 'unmpa', self.image),
+                ('native', 'firn-io', '-i', 'nativ', self.image),
+                ('-P', 'firn-io', '-c', 'aio_write -p 1 0 1k', self.image),
+                ('-r', 'firn-io', '-c', 'reopen -R', self.image),
+                ('-m', 'firn-io', '-c', 'truncate -M off 1M', self.image),
+                ('-s', 'firn-io', '-c', 'open -S ' + self.image),
+                ('reopen', 'firn-io', '-c', 'help reopn', self.image),
+                ('json', 'firn-vmstate', 'list', '--output', 'jsn',
+                 self.image),
+                ('none', 'firn-vmstate', 'list', '--cache', 'nne',
+                 self.image),
+                ('memfd', 'firn-vmm', '--memory-backend', 'memf')):
+            with self.subTest(words=words):
+                done = run(*words)
+                self.assertNotEqual(done.returncode, 0)
+                self.assertIn(f"did you mean '{right}'?", done.stderr)
 
     def test_an_ambiguous_start_is_answered_with_all(self):
         self.says("convert: option '--target' can be one of "

@@ -143,7 +143,7 @@ static int parse_repair(const char *text, unsigned *fix)
     } else if (!strcmp(text, "all")) {
         *fix = BDRV_FIX_LEAKS | BDRV_FIX_ERRORS;
     } else {
-        return img_error("-r '%s': say leaks or all", text);
+        return img_refuse("-r", text, NEAREST_LIST("leaks", "all"));
     }
     return 0;
 }

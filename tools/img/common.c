@@ -189,10 +189,17 @@ int img_parse_number(const char *text, const char *what, uint64_t min,
     return 0;
 }
 
+int img_refuse(const char *what, const char *value, const char *const *names)
+{
+    g_autofree char *refusal = nearest_refusal(value, names);
+
+    return img_error("%s: %s", what, refusal);
+}
+
 int img_parse_output(const char *text, bool *ret_json)
 {
     if (strcmp(text, "json") && strcmp(text, "human")) {
-        return img_error("--output '%s': say human or json", text);
+        return img_refuse("--output", text, NEAREST_LIST("human", "json"));
     }
     *ret_json = !strcmp(text, "json");
     return 0;
@@ -233,8 +240,9 @@ int img_check_format(const char *name)
 int img_cache_mode(const char *mode, char letter, unsigned *flags)
 {
     if (bdrv_parse_cache_mode(mode, flags) < 0) {
-        return img_error("-%c '%s': cache modes are none, directsync, "
-                         "writeback, writethrough and unsafe", letter, mode);
+        char option[] = { '-', letter, '\0' };
+
+        return img_refuse(option, mode, bdrv_cache_modes);
     }
     return 0;
 }

@@ -38,8 +38,8 @@ static int take_operand(Dd *p, const char *word)
     } else if (!strcmp(name, "skip")) {
         return img_parse_size(value, "skip", &p->skip);
     } else {
-        return img_error("dd: '%s' is not understood; say if=, of=, bs=, "
-                         "count= or skip=", name);
+        return img_refuse("dd", name, NEAREST_LIST("if=", "of=", "bs=",
+                                                   "count=", "skip="));
     }
     return 0;
 }

@@ -194,8 +194,7 @@ static int check_value(const OptDesc *d, const char *value)
     switch (d->type) {
     case OPT_BOOL:
         return g_strv_contains(words, value) ? 0
-            : img_error("option %s: '%s' is neither on nor off", d->name,
-                        value);
+            : img_refuse(d->name, value, NEAREST_LIST("on", "off"));
     case OPT_NUM:
         return img_parse_number(value, d->name, 0, INT64_MAX, &v);
     case OPT_SIZE:

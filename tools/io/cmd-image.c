@@ -43,7 +43,7 @@ static int cmd_truncate(int argc, char **argv)
 
     while ((c = getopt(argc, argv, "m:")) != -1) {
         if (c != 'm') {
-            return io_bad_flag(argv[0]);
+            return io_bad_flag(argv[0], "m:");
         }
         ret = bdrv_prealloc_parse(optarg, &prealloc, &error);
         if (ret < 0) {

@@ -84,11 +84,13 @@ int io_bad_usage(const char *name)
     return io_usage(io_find_command(name));
 }
 
-int io_bad_flag(const char *name)
+int io_bad_flag(const char *name, const char *letters)
 {
+    g_autofree char *mistake = nearest_letter_mistake((char)optopt, letters,
+                                                      "");
+
     io_sync_output();
-    fprintf(stderr, "%s: there is no flag -%c, or it lacks its argument\n",
-            name, optopt);
+    fprintf(stderr, "%s: %s\n", name, mistake);
     return io_bad_usage(name);
 }
 

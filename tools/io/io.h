@@ -59,8 +59,8 @@ const IoCommand *io_find_command(const char *name);
 int io_usage(const IoCommand *command);
 /* As above, by name, for a command that found its arguments wrong. */
 int io_bad_usage(const char *name);
-/* The same for a flag, the last that getopt() has seen. */
-int io_bad_flag(const char *name);
+/* The same for a flag, the last that getopt() has seen, of @letters. */
+int io_bad_flag(const char *name, const char *letters);
 /* "PROGRAM: message" on standard error. */
 void io_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
 

@@ -9,12 +9,19 @@
 #include <string.h>
 #include <unistd.h>
 
+static bool refuse(const char *what, const char *value,
+                   const char *const *names)
+{
+    g_autofree char *refusal = nearest_refusal(value, names);
+
+    io_error("%s: %s", what, refusal);
+    return false;
+}
+
 bool io_set_cache(IoOpen *o, const char *text)
 {
     if (bdrv_parse_cache_mode(text, &o->flags) < 0) {
-        io_error("there is no cache mode '%s'; there are none, writeback, "
-                 "writethrough, directsync and unsafe", text);
-        return false;
+        return refuse("cache mode", text, bdrv_cache_modes);
     }
     return true;
 }
@@ -26,9 +33,7 @@ bool io_set_discard(IoOpen *o, const char *text)
     } else if (strcmp(text, "ignore") == 0 || strcmp(text, "off") == 0) {
         o->flags &= ~BDRV_O_UNMAP;
     } else {
-        io_error("there is no discard mode '%s'; there are unmap and ignore",
-                 text);
-        return false;
+        return refuse("discard mode", text, NEAREST_LIST("unmap", "ignore"));
     }
     return true;
 }
@@ -38,9 +43,8 @@ bool io_set_aio(IoOpen *o, const char *text)
     o->native_aio = strcmp(text, "native") == 0;
     if (!o->native_aio && strcmp(text, "threads") != 0 &&
         strcmp(text, "io_uring") != 0) {
-        io_error("there is no aio mode '%s'; there are threads, native and "
-                 "io_uring", text);
-        return false;
+        return refuse("aio mode", text,
+                      NEAREST_LIST("threads", "native", "io_uring"));
     }
     return true;
 }
@@ -274,8 +278,7 @@ static bool apply_flag(IoOpen *o, BdrvOptions **options, int c,
         }
         return more;
     default:
-        io_bad_flag("open");
-        return false;
+        g_assert_not_reached();
     }
 }
 
@@ -283,9 +286,14 @@ static int cmd_open(int argc, char **argv)
 {
     IoOpen o = { .flags = IO_OPEN_FLAGS };
     BdrvOptions *options = bdrv_options_new();
+    static const char letters[] = "sCrUnki:t:d:o:";
     int c;
 
-    while ((c = getopt(argc, argv, "sCrUnki:t:d:o:")) != -1) {
+    while ((c = getopt(argc, argv, letters)) != -1) {
+        if (c == '?') {
+            bdrv_options_free(options);
+            return io_bad_flag(argv[0], letters);
+        }
         if (!apply_flag(&o, &options, c, optarg)) {
             bdrv_options_free(options);
             return -EINVAL;

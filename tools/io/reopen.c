@@ -45,7 +45,7 @@ static int parse(Change *c, int argc, char **argv)
             }
             break;
         default:
-            return io_bad_flag(argv[0]);
+            return io_bad_flag(argv[0], "rwc:o:");
         }
     }
     return optind == argc ? 0 : io_bad_usage(argv[0]);

@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-static int apply_flag(IoRequest *r, int c, const char *command)
+static int apply_flag(IoRequest *r, int c)
 {
     switch (c) {
     case 'b':
@@ -55,7 +55,7 @@ static int apply_flag(IoRequest *r, int c, const char *command)
         r->zero = true;
         break;
     default:
-        return io_bad_flag(command);
+        g_assert_not_reached();
     }
     return 0;
 }
@@ -86,8 +86,10 @@ static int scan_flags(IoRequest *r, int argc, char **argv,
 
         if (c == 1) {
             argv[words++] = optarg;
+        } else if (c == '?') {
+            ret = io_bad_flag(argv[0], letters + 1);
         } else {
-            ret = apply_flag(r, c, argv[0]);
+            ret = apply_flag(r, c);
         }
         if (ret < 0) {
             return ret;
