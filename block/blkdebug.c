@@ -32,6 +32,7 @@ typedef struct BlkdebugSuspended {
 typedef struct BlkdebugState {
     uint64_t state;        /* 1 at first */
     GPtrArray *rules;      /* BlkdebugRule */
+    bool reopening;        /* nothing stops, the node is about to go */
     GList *suspended;      /* BlkdebugSuspended, on their coroutine's stack */
 } BlkdebugState;
 
@@ -191,6 +192,7 @@ static int blkdebug_reopen_keep(BlockDriverState *bs, bool writer, void **ret,
     BlkdebugKept *kept = g_new(BlkdebugKept, 1);
 
     *kept = (BlkdebugKept) { s->state, g_ptr_array_ref(s->rules) };
+    s->reopening = true;
     *ret = kept;
     return 0;
 }
@@ -205,6 +207,9 @@ static void blkdebug_reopen_drop(void *opaque)
 
 static void blkdebug_reopen_unkeep(BlockDriverState *bs, void *kept)
 {
+    BlkdebugState *s = bs->opaque;
+
+    s->reopening = false;
     blkdebug_reopen_drop(kept);
 }
 
@@ -308,7 +313,7 @@ static void coroutine_fn blkdebug_debug_event(BlockDriverState *bs,
         return;
     }
     arm_errors(s, event);
-    tag = take_breakpoint(s, event);
+    tag = s->reopening ? NULL : take_breakpoint(s, event);
     change_state(s, event);
     if (tag) {
         suspend(s, tag);

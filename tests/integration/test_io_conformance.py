@@ -364,6 +364,8 @@ SAME = [
     opts(DEBUG, "break read_aio A", "aio_read 0 64k", "wait_break A",
          "resume A", "aio_flush"),
     opts(DEBUG, "break write_aio A", "remove_break A", "write 0 1k"),
+    opts(DEBUG, "break write_aio A", "reopen -r", "reopen -w",
+         "aio_write -P 1 0 64k", "wait_break A", "resume A", "aio_flush"),
     opts(DEBUG, "break write_aio A", "aio_write 0 64k", "wait_break A",
          "remove_break A", "aio_flush"),
     opts(DEBUG, "break write_aio A", "aio_write 0 64k", "wait_break A",

@@ -16,6 +16,7 @@
 static GPtrArray *breaks;    /* tags of breakpoints */
 static GPtrArray *suspended; /* tags of requests that are stopped */
 static AioTimer *watch;      /* armed while there are some */
+static bool passing;         /* what stops goes on at once */
 
 static void on_suspended(const char *tag, bool resumed)
 {
@@ -23,7 +24,7 @@ static void on_suspended(const char *tag, bool resumed)
 
     if (!resumed) {
         g_ptr_array_add(suspended, g_strdup(tag));
-        aio_timer_mod(watch, aio_now_ns() + WATCH_NS);
+        aio_timer_mod(watch, aio_now_ns() + (passing ? 0 : WATCH_NS));
     } else if (g_ptr_array_find_with_equal_func(suspended, tag, g_str_equal,
                                                 &at)) {
         g_ptr_array_remove_index(suspended, at);
@@ -32,10 +33,23 @@ static void on_suspended(const char *tag, bool resumed)
              resumed ? "Resuming" : "Suspended", tag);
 }
 
+static void resume_all(void)
+{
+    while (suspended->len) {
+        g_autofree char *tag = g_strdup(g_ptr_array_index(suspended, 0));
+
+        if (bdrv_debug_resume(blk_bs(io.blk), tag) < 0) {
+            break;
+        }
+    }
+}
+
 static void on_watch(void *opaque)
 {
-    if (aio_stopping(io.ctx) && io.blk) {
+    if (io.blk && aio_stopping(io.ctx)) {
         io_release_breaks();
+    } else if (io.blk && passing) {
+        resume_all();
     } else if (suspended->len) {
         aio_timer_mod(watch, aio_now_ns() + WATCH_NS);
     }
@@ -54,6 +68,14 @@ const char *io_suspended_tag(void)
     return suspended->len ? g_ptr_array_index(suspended, 0) : NULL;
 }
 
+void io_pass_breaks(bool on)
+{
+    passing = on;
+    if (on) {
+        resume_all();
+    }
+}
+
 void io_release_breaks(void)
 {
     for (guint i = 0; i < breaks->len; i++) {
@@ -61,14 +83,7 @@ void io_release_breaks(void)
                                            g_ptr_array_index(breaks, i));
     }
     g_ptr_array_set_size(breaks, 0);
-    /* Those of rules that were given as options. */
-    while (suspended->len) {
-        g_autofree char *tag = g_strdup(g_ptr_array_index(suspended, 0));
-
-        if (bdrv_debug_resume(blk_bs(io.blk), tag) < 0) {
-            break;
-        }
-    }
+    resume_all(); /* those of rules that were given as options */
 }
 
 static int cmd_break(int argc, char **argv)

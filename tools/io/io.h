@@ -198,6 +198,8 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(IoRequest, io_request_clear)
 
 /* What is stopped goes on, and nothing will be stopped any more. */
 void io_release_breaks(void);
+/* From now on (or again no more) what stops goes on at once. */
+void io_pass_breaks(bool on);
 /* A request that is stopped, by its tag, or NULL. */
 const char *io_suspended_tag(void);
 void io_watch_breaks(void);

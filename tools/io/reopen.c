@@ -130,9 +130,13 @@ int io_cmd_reopen(int argc, char **argv)
         bdrv_options_free(c.options);
         return ret;
     }
-    io_release_breaks(); /* the node that knows them goes */
+    if (c.options && bdrv_options_mentions(c.options, "filename")) {
+        io_release_breaks(); /* they go with their node */
+    }
+    io_pass_breaks(true);
     AIO_WAIT_WHILE(io.ctx, io.aio > 0);
     ret = blk_reopen(&io.blk, c.options, c.to.flags, &error);
+    io_pass_breaks(false);
     if (ret < 0) {
         io_error("%s", error ? error->message : g_strerror(-ret));
         g_clear_error(&error);
