@@ -349,7 +349,8 @@ static int coroutine_fn find_compressed(Qcow2State *s, const Qcow2Table *l1,
             continue;
         }
         ret = aio_check_stop();
-        ret = ret < 0 ? ret : bdrv_co_pread(s->bs->file, table, s->cluster_size, buf, 0);
+        ret = ret < 0 ? ret : bdrv_co_pread(s->bs->file, table,
+                                            s->cluster_size, buf, 0);
         for (uint64_t k = 0; k < 1ULL << s->l2_bits && ret == 0; k++) {
             Qcow2Entry e = qcow2_entry_get(s, buf, k);
 

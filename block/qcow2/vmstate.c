@@ -211,7 +211,7 @@ int coroutine_fn qcow2_drop_l1(Qcow2State *s, uint64_t first, bool may_stop)
     }
     ret = qcow2_sync_metadata(s); /* R3 */
     ret = ret < 0 ? ret : qcow2_walk_drop(s, old, n, s->punch_snapshot,
-                                                may_stop);
+                                          may_stop);
     return ret < 0 ? ret : qcow2_flush_metadata(s);
 }
 

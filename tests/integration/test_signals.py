@@ -492,4 +492,5 @@ def add_sweeps():
 add_sweeps()
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGHUP, signal.SIG_DFL) # nohup hands down another
     unittest.main(verbosity=2)
