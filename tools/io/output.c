@@ -6,14 +6,15 @@
  * calls for a prompt and a report would cost more than putting them together.
  *
  * With -c the blocks are those of stdio, so that output and errors that go to
- * one pipe are mixed there as in other programs; on a terminal a line goes out
- * when it ends.
+ * one pipe are mixed there as in other programs; on a terminal, and where
+ * stdbuf(1) has asked for it, a line goes out when it ends.
  */
 #include "tools/io/io.h"
 
 #include <errno.h>
 #include <glib/gprintf.h>
 #include <stdarg.h>
+#include <stdio_ext.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -36,7 +37,8 @@ static void flush_at_exit(void)
 void io_start_output(void)
 {
     out.room = io.prompts ? LARGE : SMALL;
-    out.by_lines = isatty(STDOUT_FILENO);
+    out.by_lines = isatty(STDOUT_FILENO) || __flbf(stdout) ||
+                   __fbufsize(stdout) == 1;
     atexit(flush_at_exit);
 }
 
