@@ -199,6 +199,9 @@ struct BlockDriver {
     int coroutine_fn (*co_describe)(BlockDriverState *bs,
                                     struct BlkImageInfo *info,
                                     GError **errp);
+    /* The file the image names for its data, open or not, relative to the
+     * image; NULL: none. */
+    const char *(*data_file_name)(const BlockDriverState *bs);
     /* Bytes that a protocol takes on its disk. Absent: what its children
      * take. */
     uint64_t (*allocated_bytes)(const BlockDriverState *bs);

@@ -75,10 +75,22 @@ bool bdrv_is_same_file(const char *a, const char *b)
            : x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
+/* The data file too, which is not open where only metadata is asked for. */
+static bool names_file(const BlockDriverState *bs, const char *filename)
+{
+    const char *name = bs->drv->data_file_name ? bs->drv->data_file_name(bs)
+                                               : NULL;
+    g_autofree char *path = name && bs->filename
+                            ? bdrv_combine_filename(bs->filename, name) : NULL;
+
+    return (path && bdrv_is_same_file(path, filename)) ||
+           (bs->drv->protocol_name && bs->filename &&
+            bdrv_is_same_file(bs->filename, filename));
+}
+
 bool bdrv_has_file(const BlockDriverState *bs, const char *filename)
 {
-    if (bs->drv->protocol_name && bs->filename &&
-        bdrv_is_same_file(bs->filename, filename)) {
+    if (names_file(bs, filename)) {
         return true;
     }
     for (GList *l = bs->children; l; l = l->next) {

@@ -73,6 +73,13 @@ static int coroutine_fn qcow2_co_copy_range(BlockDriverState *bs,
     return ret;
 }
 
+static const char *qcow2_data_file_name(const BlockDriverState *bs)
+{
+    const Qcow2State *s = bs->opaque;
+
+    return qcow2_has_data_file(s) ? s->ext.data_file_name : NULL;
+}
+
 static int coroutine_fn qcow2_co_flush_to_os(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
@@ -154,6 +161,7 @@ BlockDriver bdrv_qcow2 = {
     .co_pwritev = qcow2_co_pwritev,
     .co_pwritev_compressed = qcow2_co_pwritev_compressed,
     .co_copy_range = qcow2_co_copy_range,
+    .data_file_name = qcow2_data_file_name,
     .co_pwrite_zeroes = qcow2_co_pwrite_zeroes,
     .co_pdiscard = qcow2_co_pdiscard,
     .co_flush_to_os = qcow2_co_flush_to_os,

@@ -447,7 +447,8 @@ void coroutine_fn bdrv_co_serial_end(BlockDriverState *bs) NO_TSA;
 char *bdrv_combine_filename(const char *base, const char *filename);
 /* Two names (with or without "file:") of one file or device? */
 bool bdrv_is_same_file(const char *a, const char *b);
-/* Does the tree of @bs have that file open, backing and data files included? */
+/* Does the tree of @bs consist of that file too: an image or a backing file, or a
+ * data file, open or not? */
 bool bdrv_has_file(const BlockDriverState *bs, const char *filename);
 
 /* "qcow2", "file", ... */

@@ -175,6 +175,10 @@ class ConvertTest(unittest.TestCase):
         self.img('create', '-q', '-f', 'qcow2', 'src', '1M')
         os.symlink('base', 'link')
         os.link('mid', 'twin')
+        self.img('create', '-q', '-f', 'qcow2', '-o', 'data_file=bytes',
+                 'apart', '1M')
+        self.img('create', '-q', '-f', 'qcow2', '-b', 'apart', '-F', 'qcow2',
+                 'onapart')
         nested = 'json:{"driver":"qcow2","file":{"driver":"file",' \
                  '"filename":"mid"}}'
         create = ('create', '-q', '-f', 'qcow2', '-F', 'qcow2', '-b')
@@ -184,7 +188,9 @@ class ConvertTest(unittest.TestCase):
                  for backing, target in (
                      ('top', 'top'), ('file:top', 'top'), ('top', 'file:top'),
                      ('top', 'mid'), ('top', 'base'), ('top', 'link'),
-                     ('top', 'twin'), (nested, 'base'), ('top', 'file:base'))]
+                     ('top', 'twin'), (nested, 'base'), ('top', 'file:base'),
+                     ('apart', 'bytes'))]
+        lines += [create + ('onapart', './bytes')]
         lines += [words + ('top', '-o', 'data_file=' + name, 'new')
                   for words in (create, convert)
                   for name in ('top', 'base', 'link')]

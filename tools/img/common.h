@@ -138,8 +138,6 @@ bool img_wants_help(const char *text);
  */
 int img_parse_create_options(const char *format, GPtrArray *texts,
                              bool amend, BdrvOptions **ret);
-/* Make an image; @o (consumed) has a size, which raw rounds up to sectors. 0, or
- * 1 after a message. */
 /*
  * Neither @filename, which is about to be emptied, nor @data_file (or NULL) may
  * be in the chain of @backing, called @path (NULL: it was not opened, only that
@@ -147,6 +145,8 @@ int img_parse_create_options(const char *format, GPtrArray *texts,
  */
 int img_check_overwrite(const char *filename, const char *data_file,
                         const char *path, BlockBackend *backing);
+/* Make an image; @o (consumed) has a size, which raw rounds up to sectors. 0, or
+ * 1 after a message. */
 int img_create_image(const char *format, const char *filename, BdrvOptions *o);
 /* " cluster_size=65536 ..." as "Formatting" shows it, defaults included. */
 char *img_describe_create(const char *format, const BdrvOptions *o);
