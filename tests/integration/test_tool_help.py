@@ -238,7 +238,6 @@ class NearestTest(unittest.TestCase):
                 ('-r', 'firn-io', '-c', 'reopen -R', self.image),
                 ('-m', 'firn-io', '-c', 'truncate -M off 1M', self.image),
                 ('-s', 'firn-io', '-c', 'open -S ' + self.image),
-                ('reopen', 'firn-io', '-c', 'help reopn', self.image),
                 ('json', 'firn-vmstate', 'list', '--output', 'jsn',
                  self.image),
                 ('none', 'firn-vmstate', 'list', '--cache', 'nne',
