@@ -63,7 +63,7 @@ static int amend(const Amend *p, BlockBackend *blk)
     }
     ret = blk_amend(blk, o, p->force, img_progress, NULL, &err);
     img_progress_end(ret == 0);
-    return ret < 0 ? img_fail(&err, ret) : 0;
+    return ret < 0 ? img_fail_in(p->src.filename, &err, ret) : 0;
 }
 
 /* -o help without an image needs -f. */

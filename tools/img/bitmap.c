@@ -53,7 +53,7 @@ static int do_actions(const Bitmap *p)
         int ret = do_action(p, &g_array_index(p->actions, Action, i), &err);
 
         if (ret < 0) {
-            return img_fail(&err, ret);
+            return img_fail_in(p->src.filename, &err, ret);
         }
     }
     return 0;

@@ -104,6 +104,21 @@ void img_tell_stopped(const char *command, bool done)
          done ? late_text : stop_text ? stop_text : "");
 }
 
+int img_fail_in(const char *filename, GError **err, int ret)
+{
+    const char *text = *err ? (*err)->message : g_strerror(-ret);
+    g_autofree char *quoted = g_strdup_printf("'%s'", filename);
+    g_autofree char *front = g_strdup_printf("%s:", filename);
+
+    if (strstr(text, quoted) || strstr(text, front)) {
+        img_error("%s", text);
+    } else {
+        img_error("%s: %s", filename, text);
+    }
+    g_clear_error(err);
+    return 1;
+}
+
 int img_fail(GError **err, int ret)
 {
     img_error("%s", *err ? (*err)->message : g_strerror(-ret));

@@ -31,6 +31,8 @@ int img_use_backend(AioBackend backend);
 int img_error(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 /* The same with the text of @err, which is freed and cleared (NULL: @ret). */
 int img_fail(GError **err, int ret);
+/* The same for @filename, put in front if the text does not name it. */
+int img_fail_in(const char *filename, GError **err, int ret);
 /* WHAT, then that @value is none of @names (which end with NULL) and which of
  * them is near; returns 1. */
 int img_refuse(const char *what, const char *value, const char *const *names);

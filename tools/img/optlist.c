@@ -318,7 +318,7 @@ int img_create_image(const char *format, const char *filename, BdrvOptions *o)
         bdrv_options_set(o, "size", text);
     }
     ret = blk_create(img_ctx, format, filename, o, &err);
-    return ret < 0 ? img_fail(&err, ret) : 0;
+    return ret < 0 ? img_fail_in(filename, &err, ret) : 0;
 }
 
 /* ---- Formatting ---- */

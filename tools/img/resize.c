@@ -58,7 +58,7 @@ static int resize(const Resize *p, BlockBackend *blk, const char *text)
     }
     ret = blk_truncate(blk, size, p->prealloc, &err);
     if (ret < 0) {
-        return img_fail(&err, ret);
+        return img_fail_in(p->src.filename, &err, ret);
     }
     if (!p->quiet) {
         puts("Image resized.");

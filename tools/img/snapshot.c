@@ -115,7 +115,7 @@ static int run(int action, const char *name, const ImgSource *src)
         ret = 0;    /* opening it was all that was asked for */
     }
     if (ret < 0) {
-        img_fail(&err, ret);
+        img_fail_in(src->filename, &err, ret);
     }
     return img_close(blk, src->filename, ret < 0);
 }
