@@ -158,14 +158,8 @@ static int coroutine_fn blkdebug_co_open(BlockDriverState *bs,
         g_ptr_array_unref(s->rules);
         return ret;
     }
-    /* Relative backing file names are relative to the image. */
-    g_free(bs->filename);
-    bs->filename = g_strdup(bs->file->bs->filename);
-    bs->growable = bs->file->bs->growable;
-    bs->supported_write_flags = BDRV_REQ_FUA;
-    bs->supported_zero_flags = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP |
-                               BDRV_REQ_NO_FALLBACK |
-                               BDRV_REQ_EXPLICIT_ZERO;
+    bdrv_filter_take_over(bs);
+    bs->supported_zero_flags |= BDRV_REQ_EXPLICIT_ZERO;
     return 0;
 }
 

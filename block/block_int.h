@@ -481,6 +481,8 @@ void bdrv_co_write_end(BdrvTrackedRequest *req, int ret);
 int coroutine_fn bdrv_filter_co_open(BlockDriverState *bs,
                                      BdrvOptions *options,
                                      BdrvOptions *forced, GError **errp);
+/* The name of the open child, and what it can do. */
+void bdrv_filter_take_over(BlockDriverState *bs);
 int64_t coroutine_fn bdrv_filter_co_getlength(BlockDriverState *bs);
 int coroutine_fn bdrv_filter_co_preadv(BlockDriverState *bs, uint64_t offset,
                                        uint64_t bytes, QEMUIOVector *qiov,

@@ -5,6 +5,17 @@
  */
 #include "block/block_int.h"
 
+void bdrv_filter_take_over(BlockDriverState *bs)
+{
+    /* Relative backing file names are relative to the image. */
+    g_free(bs->filename);
+    bs->filename = g_strdup(bs->file->bs->filename);
+    bs->growable = bs->file->bs->growable;
+    bs->supported_write_flags = BDRV_REQ_FUA;
+    bs->supported_zero_flags = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP |
+                               BDRV_REQ_NO_FALLBACK;
+}
+
 int coroutine_fn bdrv_filter_co_open(BlockDriverState *bs,
                                      BdrvOptions *options,
                                      BdrvOptions *forced, GError **errp)
@@ -24,13 +35,7 @@ int coroutine_fn bdrv_filter_co_open(BlockDriverState *bs,
     if (ret < 0) {
         return ret;
     }
-    /* Relative backing file names are relative to the image. */
-    g_free(bs->filename);
-    bs->filename = g_strdup(bs->file->bs->filename);
-    bs->growable = bs->file->bs->growable;
-    bs->supported_write_flags = BDRV_REQ_FUA;
-    bs->supported_zero_flags = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP |
-                               BDRV_REQ_NO_FALLBACK;
+    bdrv_filter_take_over(bs);
     return 0;
 }
 
