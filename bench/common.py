@@ -67,6 +67,9 @@ def build_program(build, program):
     if not os.path.exists(os.path.join(build, 'build.ninja')):
         subprocess.run(['meson', 'setup', build, ROOT, '-Dbuildtype=release'],
                        check=True, stdout=subprocess.DEVNULL)
+    else: # perhaps set up without
+        subprocess.run(['meson', 'configure', build, '-Dbench=true'],
+                       check=True, stdout=subprocess.DEVNULL)
     subprocess.run(['ninja', '-C', build, program], check=True,
                    stdout=subprocess.DEVNULL)
     return os.path.join(build, program)
