@@ -147,10 +147,20 @@ static bool l1_in_file(const Qcow2State *s, const Qcow2Snapshot *sn)
            (uint64_t)sn->l1_size * 8 <= end - sn->l1_table_offset;
 }
 
-/* How many clusters the filter has to know, at most. */
+static uint64_t used_entries(const Qcow2Table *t)
+{
+    uint64_t n = 0;
+
+    for (uint32_t i = 0; i < t->size; i++) {
+        n += t->entries[i] != 0;
+    }
+    return n;
+}
+
+/* How many clusters the filter has to know now, at most. */
 static uint64_t filter_need(const Qcow2State *s)
 {
-    uint64_t n = (uint64_t)s->l1.size + s->reftable.size;
+    uint64_t n = used_entries(&s->l1) + used_entries(&s->reftable);
 
     for (guint i = 0; i < s->snapshots->len; i++) {
         const Qcow2Snapshot *sn = g_ptr_array_index(s->snapshots, i);
