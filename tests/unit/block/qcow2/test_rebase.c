@@ -215,6 +215,32 @@ static void test_zeroes_are_stored_where_there_were_no_tables(void **state)
     fake_disk_free(top);
 }
 
+/* A short last cluster is whole for compression only from its start on. */
+static void test_the_rest_of_a_short_last_cluster_is_copied(void **state)
+{
+    const Setup s = { .new = NEW, .compressed = true };
+    FakeDisk *old = make_base("old", OLD_SIZE, 'o');
+    FakeDisk *new = make_base("new", OLD_SIZE, 'n');
+    FakeDisk *top = fake_disk_new("top", 0);
+    BlockBackend *blk;
+
+    q_create("fake:top", "size=40k,cluster_size=16k,extended_l2=on,"
+             "backing_file=" OLD ",backing_fmt=qcow2");
+    blk = q_open("fake:top", "", BDRV_O_RDWR);
+    maint_put(blk, 32 * KIB, 32 * KIB + 512, 't');
+    assert_int_equal(run_rebase(blk, (void *)&s), 0);
+    q_close(blk);
+    maint_check(top, false, "rebased");
+    blk = q_open("fake:top", "", 0);
+    assert_true(maint_is(blk, 24 * KIB, 32 * KIB, 'o'));
+    assert_true(maint_is(blk, 32 * KIB, 32 * KIB + 512, 't'));
+    assert_true(maint_is(blk, 32 * KIB + 512, 40 * KIB, 'o'));
+    q_close(blk);
+    fake_disk_free(old);
+    fake_disk_free(new);
+    fake_disk_free(top);
+}
+
 static void test_several_chunks_are_in_flight_but_no_more_than_asked_for(
     void **state)
 {
@@ -310,6 +336,7 @@ static const struct CMUnitTest tests[] = {
     R_TEST(test_cuts_and_errors_leave_the_disk_what_it_is),
     R_TEST(test_zeroes_become_zero_clusters),
     R_TEST(test_zeroes_are_stored_where_there_were_no_tables),
+    R_TEST(test_the_rest_of_a_short_last_cluster_is_copied),
     R_TEST(test_several_chunks_are_in_flight_but_no_more_than_asked_for),
     R_TEST(test_what_both_chains_share_is_not_read),
     R_TEST(test_an_image_does_not_get_behind_itself),
