@@ -120,7 +120,7 @@ int blkdebug_read_config(const char *path, BdrvOptions *options,
 
 /* --- Rules from options --- */
 
-static int unknown_event(const char *name, GError **errp)
+int blkdebug_unknown_event(const char *name, GError **errp)
 {
     g_autofree char *hint = NULL;
     Nearest n;
@@ -147,7 +147,7 @@ static int take_event(BdrvOptions *o, BlkdebugRule *rule, GError **errp)
     }
     event = blkdebug_event_parse(name);
     if (event < 0) {
-        return unknown_event(name, errp);
+        return blkdebug_unknown_event(name, errp);
     }
     rule->event = event;
     return 0;

@@ -131,7 +131,8 @@ static int coroutine_fn open_image(BlockDriverState *bs, BdrvOptions *options,
 
     if (!image && bdrv_options_size(image_options) == 0) {
         bdrv_options_free(image_options);
-        return set_error(errp, -EINVAL, "driver 'blkdebug' needs an image");
+        return bdrv_options_missing(options, "driver 'blkdebug'", "image",
+                                    errp);
     }
     return bdrv_co_open_child(bs, image, image_options, "image",
                               BDRV_CHILD_FILTERED, &bs->file, errp);

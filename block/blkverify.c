@@ -46,7 +46,8 @@ static int coroutine_fn open_one(BlockDriverState *bs, BdrvOptions *options,
 
     if (!filename && bdrv_options_size(own) == 0) {
         bdrv_options_free(own);
-        return bdrv_options_missing(options, "blkverify", name, errp);
+        return bdrv_options_missing(options, "driver 'blkverify'", name,
+                                    errp);
     }
     return bdrv_co_open_child(bs, filename, own, name, role, ret, errp);
 }

@@ -372,8 +372,8 @@ static int coroutine_fn open_format(BlockDriverState *bs,
     int ret;
 
     if (!filename && !bdrv_options_has_prefix(options, "file.")) {
-        return set_error(errp, -EINVAL, "no file name: give one, or the "
-                         "option file.filename");
+        return bdrv_options_missing(options, "no file name: the image",
+                                    "file.filename", errp);
     }
     file_options = bdrv_options_take_prefix(options, "file.");
     ret = bdrv_co_open_child(bs, filename, file_options, "file",

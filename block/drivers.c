@@ -66,6 +66,7 @@ static void unknown_protocol(const char *name, const char *filename,
             nearest_offer(&n, drv->protocol_name);
         }
     }
+    nearest_offer(&n, "json");
     hint = nearest_hint(&n, "", "");
     set_error(errp, -ENOTSUP, "unknown protocol '%s' in '%s'%s; for a file of "
               "that name say 'file:%s'", name, filename, hint, filename);

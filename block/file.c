@@ -240,7 +240,8 @@ static int coroutine_fn file_co_open(BlockDriverState *bs,
         return ret;
     }
     if (!filename || !*filename) {
-        return bdrv_options_missing(options, "file", "filename", errp);
+        return bdrv_options_missing(options, "driver 'file'", "filename",
+                                    errp);
     }
     s->fd = open_fd(filename, flags, errp);
     if (s->fd < 0) {

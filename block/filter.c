@@ -24,10 +24,12 @@ int coroutine_fn bdrv_filter_co_open(BlockDriverState *bs,
     int ret;
 
     if (bdrv_options_size(own) == 0) {
+        g_autofree char *who = g_strdup_printf("driver '%s'",
+                                               bs->drv->format_name);
+
         bdrv_options_free(own);
         bdrv_options_free(forced);
-        return set_error(errp, -EINVAL, "driver '%s' needs options file.*",
-                         bs->drv->format_name);
+        return bdrv_options_missing(options, who, "file.filename", errp);
     }
     bdrv_options_merge(own, forced);
     ret = bdrv_co_open_child(bs, NULL, own, "file", BDRV_CHILD_FILTERED,

@@ -2,8 +2,8 @@
 /*
  * String-keyed option sets, see include/block/options.h.
  *
- * A set also remembers every key that anybody asked for, so that a misspelt
- * option can be answered with the name that was probably meant.
+ * A set also remembers every key that anybody asked for, and every "group." of
+ * keys, so that a misspelt option can be answered with the name that was probably meant.
  */
 #include "block/options.h"
 
@@ -178,6 +178,7 @@ BdrvOptions *bdrv_options_take_prefix(BdrvOptions *o, const char *prefix)
     GHashTableIter iter;
     void *key, *value;
 
+    g_hash_table_add(o->asked, g_strdup(prefix));
     g_hash_table_iter_init(&iter, o->values);
     while (g_hash_table_iter_next(&iter, &key, &value)) {
         if (g_str_has_prefix(key, prefix) && ((char *)key)[len] != '\0') {
@@ -423,25 +424,53 @@ int bdrv_options_refuse(const char *key, const char *value,
     return set_error(errp, -EINVAL, "option %s: %s", key, refusal);
 }
 
-int bdrv_options_missing(const BdrvOptions *o, const char *driver,
+/* Of "group.key". To be freed. */
+static char *first_word(const char *key)
+{
+    return g_strndup(key, strcspn(key, "."));
+}
+
+int bdrv_options_missing(const BdrvOptions *o, const char *who,
                          const char *key, GError **errp)
 {
+    g_autofree char *group = first_word(key);
     GHashTableIter iter;
-    Nearest n;
     void *given;
 
-    nearest_init(&n, key);
     g_hash_table_iter_init(&iter, o->values);
     while (g_hash_table_iter_next(&iter, &given, NULL)) {
-        nearest_offer(&n, given);
+        g_autofree char *start = first_word(given);
+        Nearest n;
+
+        nearest_init(&n, start);
+        nearest_offer(&n, group);
+        if (nearest_found(&n)) {
+            return set_error(errp, -EINVAL, "%s: unknown option '%s'; did "
+                             "you mean '%s'?", who, (char *)given, key);
+        }
     }
-    if (nearest_found(&n)) {
-        return set_error(errp, -EINVAL, "driver '%s': unknown option '%s'; "
-                         "did you mean '%s'?", driver, nearest_found(&n),
-                         key);
+    return set_error(errp, -EINVAL, "%s needs the option %s", who, key);
+}
+
+/* "; did you mean 'NAME'?" of what @o was asked for, or "". */
+static char *hint_for(const BdrvOptions *o, const char *unknown)
+{
+    g_autofree char *start = g_strndup(unknown, strcspn(unknown, ".") + 1);
+    Nearest whole, group;
+    GHashTableIter iter;
+    void *key;
+
+    nearest_init(&whole, unknown);
+    nearest_init(&group, start);
+    g_hash_table_iter_init(&iter, o->asked);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        nearest_offer(g_str_has_suffix(key, ".") ? &group : &whole, key);
     }
-    return set_error(errp, -EINVAL, "driver '%s' needs the option %s", driver,
-                     key);
+    if (!nearest_found(&whole) && g_str_has_suffix(start, ".") &&
+        nearest_found(&group)) {
+        return nearest_hint(&group, "", "");
+    }
+    return nearest_hint(&whole, "", "");
 }
 
 int bdrv_options_check_empty(const BdrvOptions *o, GError **errp)
@@ -449,7 +478,6 @@ int bdrv_options_check_empty(const BdrvOptions *o, GError **errp)
     g_autofree char *hint = NULL;
     const char *unknown = NULL;
     GHashTableIter iter;
-    Nearest n;
     void *key;
 
     g_hash_table_iter_init(&iter, o->values);
@@ -461,11 +489,6 @@ int bdrv_options_check_empty(const BdrvOptions *o, GError **errp)
     if (!unknown) {
         return 0;
     }
-    nearest_init(&n, unknown);
-    g_hash_table_iter_init(&iter, o->asked);
-    while (g_hash_table_iter_next(&iter, &key, NULL)) {
-        nearest_offer(&n, key);
-    }
-    hint = nearest_hint(&n, "", "");
+    hint = hint_for(o, unknown);
     return set_error(errp, -EINVAL, "unknown option '%s'%s", unknown, hint);
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "util/error.h"
+#include "util/nearest.h"
 
 #define MAX_SECRET (1024 * 1024)
 
@@ -102,13 +103,14 @@ static int take_bytes(BdrvOptions *opts, char **ret_data, size_t *ret_n,
     size_t n = data ? strlen(data) : 0;
     int ret = 0;
 
-    if (!data == !path) {
+    ret = bdrv_options_check_empty(opts, errp);
+    if (ret == 0 && !data == !path) {
         ret = set_error(errp, -EINVAL, "a secret has either data or file");
-    } else if (format && strcmp(format, "raw") && strcmp(format, "base64")) {
-        ret = set_error(errp, -EINVAL, "format of a secret is raw or base64, "
-                        "not '%s'", format);
-    } else {
-        ret = bdrv_options_check_empty(opts, errp);
+    }
+    if (ret == 0 && format && strcmp(format, "raw") &&
+        strcmp(format, "base64")) {
+        ret = bdrv_options_refuse("format", format,
+                                  NEAREST_LIST("raw", "base64"), errp);
     }
     if (ret == 0 && path) {
         ret = read_secret_file(path, &data, &n, errp);
@@ -159,15 +161,14 @@ int secret_add_object(const char *text, GError **errp)
     g_autoptr(BdrvOptions) opts = NULL;
     g_autofree char *type = NULL;
     g_autofree char *id = NULL;
+    size_t len = strcspn(text, ",");
     int ret = 0;
 
     if (*text == '{') {
         ret = bdrv_options_parse_json(&opts, text, errp);
-    } else if (g_str_has_prefix(text, "qom-type=")) {
+    } else if (memchr(text, '=', len)) {
         ret = bdrv_options_parse(&opts, text, errp);
     } else {
-        size_t len = strcspn(text, ",");
-
         type = g_strndup(text, len);
         if (!strcmp(type, "secret")) {
             ret = bdrv_options_parse(&opts, text + len + !!text[len], errp);
@@ -179,15 +180,19 @@ int secret_add_object(const char *text, GError **errp)
     if (!type) {
         type = bdrv_options_take(opts, "qom-type");
     }
-    if (!type || strcmp(type, "secret")) {
-        return set_error(errp, -EINVAL, "--object '%s': 'secret' is the only "
-                         "kind of object there is", type ? type : "");
+    if (!type) {
+        return bdrv_options_missing(opts, "--object", "qom-type", errp);
+    }
+    if (strcmp(type, "secret")) {
+        return bdrv_options_refuse("--object", type, NEAREST_LIST("secret"),
+                                   errp);
     }
     id = bdrv_options_take(opts, "id");
     if (!id) {
-        return set_error(errp, -EINVAL, "--object secret: id=NAME is missing");
+        return bdrv_options_missing(opts, "--object secret", "id", errp);
     }
-    return secret_add(id, g_steal_pointer(&opts), errp);
+    ret = secret_add(id, g_steal_pointer(&opts), errp);
+    return ret < 0 ? prefix_error(errp, ret, "--object secret: ") : 0;
 }
 
 int secret_remove(const char *id)

@@ -105,9 +105,26 @@ char *nearest_letter_mistake(char letter, const char *letters,
     return g_strdup_printf("there is no option '-%c'%s", letter, otherwise);
 }
 
-/* @given, without its dashes, is no option or the start of several. */
-static char *long_mistake(const char *given, const struct option *options)
+/* Options without a long name have the letter that their name starts with. */
+static bool is_only_letter(char letter, const char *letters,
+                           const struct option *options)
 {
+    if (!g_ascii_isalpha(letter) || !strchr(letters, letter)) {
+        return false;
+    }
+    for (; options->name; options++) {
+        if (options->val == letter) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* @given, without its dashes, is no option or the start of several. */
+static char *long_mistake(const char *given, const char *letters,
+                          const struct option *all)
+{
+    const struct option *options = all;
     g_autoptr(GString) starts = g_string_new(NULL);
     g_autofree char *hint = NULL;
     Nearest n;
@@ -123,6 +140,10 @@ static char *long_mistake(const char *given, const struct option *options)
     if (starts->len) {
         return g_strdup_printf("option '--%s' can be one of %s", given,
                                starts->str);
+    }
+    if (!nearest_found(&n) && is_only_letter(*given, letters, all)) {
+        return g_strdup_printf("there is no option '--%s'; did you mean "
+                               "'-%c'?", given, *given);
     }
     hint = nearest_hint(&n, "--", lists_them);
     return g_strdup_printf("there is no option '--%s'%s", given, hint);
@@ -156,6 +177,6 @@ char *nearest_option_mistake(int c, char *const *argv, const char *letters,
     if (optopt > 0 && optopt < 256) {
         return nearest_letter_mistake((char)optopt, letters, lists_them);
     }
-    return given ? long_mistake(given, options)
+    return given ? long_mistake(given, letters, options)
                  : g_strdup_printf("option '%s' is not understood", word);
 }

@@ -27,6 +27,7 @@
 
 #include "block/secret.h"
 #include "luks.h"
+#include "util/nearest.h"
 #include "util/thread-pool.h"
 
 #define ITER_TIME_MS 2000
@@ -89,8 +90,8 @@ static int check_texts(const AmendTexts *t, GError **errp)
                            "slot to set") : 0;
     }
     if (strcmp(t->state, "inactive")) {
-        return set_error(errp, -EINVAL, "encrypt.state is active or "
-                         "inactive, not '%s'", t->state);
+        return bdrv_options_refuse("encrypt.state", t->state,
+                                   NEAREST_LIST("active", "inactive"), errp);
     }
     if (t->new_secret || t->iter_time) {
         return set_error(errp, -EINVAL, "encrypt.%s is for "

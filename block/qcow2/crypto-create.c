@@ -8,6 +8,7 @@
 
 #include "block/secret.h"
 #include "luks.h"
+#include "util/nearest.h"
 #include "util/thread-pool.h"
 
 #define ITER_TIME_MS 2000
@@ -38,37 +39,57 @@ void qcow2_crypto_create_free(Qcow2CryptoCreate *c)
 
 /* ---- options ---- */
 
-static char *take_name(BdrvOptions *o, const char *key, const char *dflt)
+static const char *const hashes[] = {
+    "md5", "sha1", "sha224", "sha256", "sha384", "sha512", "ripemd160", NULL
+};
+
+/* One of @names, *@ret unless that is given: a default or NULL. */
+static int take_name(BdrvOptions *o, const char *key,
+                     const char *const *names, char **ret, GError **errp)
 {
     char *v = bdrv_options_take(o, key);
 
-    return v ? v : g_strdup(dflt);
+    if (!v) {
+        return 0;
+    }
+    g_free(*ret);
+    *ret = v;
+    return g_strv_contains(names, v) ? 0
+           : bdrv_options_refuse(key, v, names, errp);
 }
 
 /* "aes-256" and "xts" and "plain64" as LUKS names them. */
 static int take_cipher(Qcow2CryptoCreate *c, BdrvOptions *o, GError **errp)
 {
-    g_autofree char *alg = take_name(o, "encrypt.cipher-alg", "aes-256");
-    g_autofree char *mode = take_name(o, "encrypt.cipher-mode", "xts");
-    g_autofree char *ivgen = take_name(o, "encrypt.ivgen-alg", "plain64");
-    g_autofree char *ivhash = bdrv_options_take(o, "encrypt.ivgen-hash-alg");
-    const char *dash = strrchr(alg, '-');
-    bool xts = !strcmp(mode, "xts"), essiv = !strcmp(ivgen, "essiv");
-    guint64 bits;
+    g_autofree char *alg = g_strdup("aes-256");
+    g_autofree char *mode = g_strdup("xts");
+    g_autofree char *ivgen = g_strdup("plain64");
+    g_autofree char *ivhash = NULL;
+    bool essiv;
+    int ret = take_name(o, "encrypt.cipher-alg",
+                        NEAREST_LIST("aes-128", "aes-192", "aes-256"), &alg,
+                        errp);
 
-    if (!dash || !g_ascii_string_to_unsigned(dash + 1, 10, 1, 256, &bits,
-                                             NULL)) {
-        return set_error(errp, -EINVAL, "encrypt.cipher-alg is aes-128 or "
-                         "aes-256, not '%s'", alg);
+    ret = ret < 0 ? ret : take_name(o, "encrypt.cipher-mode",
+                                    NEAREST_LIST("xts", "cbc"), &mode, errp);
+    ret = ret < 0 ? ret : take_name(o, "encrypt.ivgen-alg",
+                                    NEAREST_LIST("plain", "plain64", "essiv"),
+                                    &ivgen, errp);
+    ret = ret < 0 ? ret : take_name(o, "encrypt.ivgen-hash-alg", hashes,
+                                    &ivhash, errp);
+    if (ret < 0) {
+        return ret;
     }
+    essiv = !strcmp(ivgen, "essiv");
     if (ivhash && !essiv) {
         return set_error(errp, -EINVAL,
                          "encrypt.ivgen-hash-alg needs ivgen-alg=essiv");
     }
-    c->cipher = g_strndup(alg, dash - alg);
+    c->cipher = g_strdup("aes");
     c->mode = g_strdup_printf("%s-%s%s%s", mode, ivgen, essiv ? ":" : "",
                               !essiv ? "" : ivhash ? ivhash : "sha256");
-    c->params.key_bytes = bits / 8 * (xts ? 2 : 1);
+    c->params.key_bytes = strtoul(alg + strlen("aes-"), NULL, 10) / 8 *
+                          (strcmp(mode, "xts") ? 1 : 2);
     return 0;
 }
 
@@ -87,8 +108,10 @@ static int take_create_options(Qcow2CryptoCreate *c, BdrvOptions *o,
                                                 ITER_TIME_MS,
                                                 &c->params.iter_time_ms,
                                                 errp);
+    c->hash = g_strdup("sha256");
+    ret = ret < 0 ? ret : take_name(o, "encrypt.hash-alg", hashes, &c->hash,
+                                    errp);
     ret = ret < 0 ? ret : secret_lookup(c->secret_id, &c->passphrase, errp);
-    c->hash = take_name(o, "encrypt.hash-alg", "sha256");
     c->params.cipher = c->cipher;
     c->params.mode = c->mode;
     c->params.hash = c->hash;
@@ -107,9 +130,13 @@ int qcow2_crypto_take_create(BdrvOptions *o, Qcow2CryptoCreate **ret,
     if (!format) {
         return 0;
     }
+    if (!strcmp(format, "aes")) {
+        return set_error(errp, -ENOTSUP, "encrypt.format=aes (the legacy "
+                         "format) is not supported; take luks");
+    }
     if (strcmp(format, "luks")) {
-        return set_error(errp, -ENOTSUP, "encrypt.format is luks, not '%s'",
-                         format);
+        return bdrv_options_refuse("encrypt.format", format,
+                                   NEAREST_LIST("luks"), errp);
     }
     c = g_new0(Qcow2CryptoCreate, 1);
     c->header = g_byte_array_new();

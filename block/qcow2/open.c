@@ -11,6 +11,8 @@
  */
 #include "qcow2_int.h"
 
+#include "util/nearest.h"
+
 static bool wants_write(const Qcow2State *s)
 {
     return !s->bs->read_only;
@@ -319,8 +321,14 @@ static int take_backing_option(BdrvOptions *options, bool *ret_none,
     g_autofree char *v = bdrv_options_take(options, "backing");
 
     if (v && *v && strcmp(v, "null")) {
+        g_autofree char *hint = NULL;
+        Nearest n;
+
+        nearest_init(&n, v);
+        nearest_offer(&n, "null");
+        hint = nearest_hint(&n, "", "; use backing.* options");
         return set_error(errp, -ENOTSUP, "backing='%s': a node cannot be "
-                         "named here; use backing.* options", v);
+                         "named here%s", v, hint);
     }
     *ret_none = v != NULL;
     return 0;

@@ -8,6 +8,8 @@
 #ifndef FIRN_BLOCK_BLKDEBUG_EVENTS_H
 #define FIRN_BLOCK_BLKDEBUG_EVENTS_H
 
+#include <glib.h>
+
 #define BLKDBG_EVENT_TABLE(X)                                         \
     X(NONE, "none")                                                   \
     X(L1_UPDATE, "l1_update")                                         \
@@ -72,5 +74,7 @@ const char *blkdebug_event_name(BlkdebugEvent event);
 
 /* Returns the event called @name, or -EINVAL. */
 int blkdebug_event_parse(const char *name);
+/* Says that there is no event @name, and which one is near; -EINVAL. */
+int blkdebug_unknown_event(const char *name, GError **errp);
 
 #endif

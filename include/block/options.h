@@ -110,9 +110,9 @@ int bdrv_options_check_empty(const BdrvOptions *o, GError **errp);
 int bdrv_options_refuse(const char *key, const char *value,
                         const char *const *names, GError **errp);
 
-/* @driver needs @key, which @o does not have, but perhaps a name like it. Sets
- * that; returns -EINVAL. */
-int bdrv_options_missing(const BdrvOptions *o, const char *driver,
+/* @who ("driver 'raw'") needs @key, which @o does not have, but perhaps a name
+ * like it. Sets that; returns -EINVAL. */
+int bdrv_options_missing(const BdrvOptions *o, const char *who,
                          const char *key, GError **errp);
 
 #endif

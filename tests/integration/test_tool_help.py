@@ -223,17 +223,125 @@ class NearestTest(unittest.TestCase):
                 ('all', 'check', '-r', 'al', self.image),
                 ('json', 'info', '--output=jsn', self.image),
                 ('writeback', 'check', '-T', 'writebak', self.image)):
-            with self.subTest(words=words):
-                done = run('firn-img', *words)
-                self.assertEqual(done.returncode, 1)
-                self.assertRegex(done.stderr, r"\Afirn-img: [^\n]*did you "
-                                 rf"mean '{re.escape(right)}'\?[^\n]*\n\Z")
+            self.is_offered(right, 'firn-img', *words)
+
+    def test_words_about_encryption(self):
+        secret = ('--object', 'secret,id=s,data=x')
+        luks = 'encrypt.format=luks,encrypt.key-secret=s,encrypt.'
+        for right, word in (
+                ('luks', 'encrypt.format=lucs'),
+                ('encrypt.format', 'encrypt.frmat=luks'),
+                ('encrypt.key-secret', 'encrypt.keysecret=s'),
+                ('aes-128', luks + 'cipher-alg=aes-12'),
+                ('xts', luks + 'cipher-mode=xtz'),
+                ('sha256', luks + 'hash-alg=sha25'),
+                ('plain64', luks + 'ivgen-alg=plain65'),
+                ('essiv', luks + 'ivgen-alg=esiv'),
+                ('sha512', luks + 'ivgen-hash-alg=sh512'),
+                ('encrypt.iter-time', luks + 'iter-tim=10'),
+                ('encrypt.cipher-mode', luks + 'ciphermode=xts')):
+            self.is_offered(right, 'firn-img', 'create', '-q', '-f', 'qcow2',
+                            *secret, '-o', word, 'b', '1M')
+        locked = os.path.join(self.dir.name, 'locked')
+        assert run('firn-img', 'create', '-q', '-f', 'qcow2', *secret, '-o',
+                   luks + 'iter-time=10', locked, '1M').returncode == 0
+        for right, word in (
+                ('active', 'state=activ,encrypt.new-secret=s'),
+                ('inactive', 'state=inactve'),
+                ('encrypt.state', 'stat=active'),
+                ('encrypt.keyslot', 'keyslt=1')):
+            self.is_offered(right, 'firn-img', 'amend', *secret,
+                            '--image-opts', '-o', 'encrypt.' + word,
+                            'driver=qcow2,encrypt.key-secret=s,file.filename='
+                            + locked)
+
+    def test_words_of_objects(self):
+        for right, word in (
+                ('secret', 'scret,id=a,data=x'),
+                ('secret', 'qom-type=secrt,id=a,data=x'),
+                ('secret', '{"qom-type":"secrt","id":"a","data":"x"}'),
+                ('qom-type', 'qom-typ=secret,id=a,data=x'),
+                ('qom-type', '{"qomtype":"secret","id":"a","data":"x"}'),
+                ('id', 'secret,idd=a,data=x'),
+                ('data', 'secret,id=a,dat=x'),
+                ('file', 'secret,id=a,fil=x'),
+                ('format', 'secret,id=a,data=x,frmat=raw'),
+                ('raw', 'secret,id=a,data=x,format=rw'),
+                ('base64', 'secret,id=a,data=x,format=base46')):
+            for tool in (('firn-img', 'info'), ('firn-io',)):
+                self.is_offered(right, *tool, '--object', word, self.image)
+
+    def test_words_of_filters_and_groups_of_options(self):
+        below = f'driver=qcow2,file.driver=blkdebug,file.image={self.image},'
+        for right, words in (
+                ('image', 'driver=blkdebug,imge=x'),
+                ('image', 'driver=blkdebug,imag.filename=x'),
+                ('inject-error.', below + 'file.inject-eror.0.event=l2_load'),
+                ('set-state.', below + 'file.set-stat.0.event=l2_load'),
+                ('event', below + 'file.inject-error.0.evnt=l2_load'),
+                ('once', below + 'file.inject-error.0.onc=on'),
+                ('raw', 'driver=blkverify,raww.filename=x,test.filename=y'),
+                ('file.filename', 'driver=copy-on-read,fil.filename=x'),
+                ('file.filename', 'driver=preallocate,fiel.filename=x'),
+                ('file.filename', 'driver=qcow2,fil.filename=x'),
+                ('file.filename', 'json:{"driver":"raw","fil":"x"}'),
+                ('json', 'jsn:{"driver":"raw","fil":"x"}'),
+                ('null', f'driver=qcow2,file.filename={self.image},'
+                 'backing=nul'),
+                ('backing.', f'driver=qcow2,file.filename={self.image},'
+                 'bakcing.filename=x')):
+            how = () if words.startswith('js') else ('--image-opts',)
+            self.is_offered(right, 'firn-img', 'map', *how, words)
+            self.is_offered(right, 'firn-io', *how, words)
+
+    def test_words_of_rules_and_breakpoints(self):
+        rules = os.path.join(self.dir.name, 'rules')
+        debug = f'blkdebug:{rules}:{self.image}'
+        for right, text in (
+                ('inject-error.', '[inject-eror]\nevent = "l2_load"\n'),
+                ('set-state.', '[set-sate]\nevent = "l2_load"\n'),
+                ('event', '[inject-error]\nevnt = "l2_load"\n'),
+                ('l2_load', '[inject-error]\nevent = "l2_laod"\n'),
+                ('errno', '[inject-error]\nevent = "l2_load"\nerno = "5"\n'),
+                ('immediately', '[inject-error]\nevent = "l2_load"\n'
+                 'immediatly = "on"\n'),
+                ('new_state', '[set-state]\nevent = "l2_load"\n'
+                 'newstate = "2"\n')):
+            with open(rules, 'w', encoding='ascii') as file:
+                file.write(text)
+            self.is_offered(right, 'firn-io', debug)
+            self.is_offered(right, 'firn-img', 'info', debug)
+        plain = 'blkdebug::' + self.image
+        for right, *commands in (
+                ('l2_load', 'break l2_lod A'),
+                ('cluster_alloc_bytes', 'break cluster_alloc_byte A'),
+                ('one', 'break l2_load one', 'resume on'),
+                ('one', 'break l2_load one', 'remove_break onne')):
+            self.is_offered(right, 'firn-io', plain, *[
+                word for text in commands for word in ('-c', text)])
+
+    def test_long_words_for_what_has_a_letter_only(self):
+        for right, *words in (('-l', 'snapshot', '--lst', 'a'),
+                              ('-c', 'snapshot', '--create', 'x', 'a'),
+                              ('-d', 'snapshot', '--delete=x', 'a'),
+                              ('-n', 'convert', '--no-create', 'a', 'b'),
+                              ('-b', 'rebase', '--backing=x', 'a')):
+            self.is_offered(right, 'firn-img', *words)
+
+    def is_offered(self, right, *words):
+        """In one line on standard error, and the status says it failed."""
+        with self.subTest(words=words):
+            done = run(*words)
+            self.assertEqual(done.returncode, 1)
+            self.assertRegex(done.stderr, rf"\A{words[0]}: [^\n]*did you mean "
+                             rf"'{re.escape(right)}'\?[^\n]*\n\Z")
 
     def test_values_of_the_other_tools(self):
         for right, *words in (
                 ('writeback', 'firn-io', '-t', 'writebak', self.image),
                 ('unmap', 'firn-io', '-d', 'unmpa', self.image),
                 ('native', 'firn-io', '-i', 'nativ', self.image),
+                ('threads', 'firn-img', 'bench', '-i', 'thread', self.image),
                 ('-P', 'firn-io', '-c', 'aio_write -p 1 0 1k', self.image),
                 ('-r', 'firn-io', '-c', 'reopen -R', self.image),
                 ('-m', 'firn-io', '-c', 'truncate -M off 1M', self.image),

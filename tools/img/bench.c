@@ -175,7 +175,8 @@ static int use_aio(Bench *b, const char *name)
     if (!strcmp(name, "io_uring")) {
         return img_use_backend(AIO_BACKEND_IO_URING);
     }
-    return img_error("-i '%s': say native, threads or io_uring", name);
+    return img_refuse("-i", name,
+                      NEAREST_LIST("native", "threads", "io_uring"));
 }
 
 /* Which words go together. */

@@ -10,6 +10,10 @@
 #include "tools/io/io.h"
 
 #include <errno.h>
+#include <string.h>
+
+#include "block/blkdebug-events.h"
+#include "util/nearest.h"
 
 #define WATCH_NS (20 * 1000 * 1000)
 
@@ -86,13 +90,34 @@ void io_release_breaks(void)
     resume_all(); /* those of rules that were given as options */
 }
 
+/* There is no breakpoint @tag: say so if another's name is near. */
+static void offer_tag(const char *tag)
+{
+    g_autofree char *hint = NULL;
+    Nearest n;
+
+    nearest_init(&n, tag);
+    for (guint i = 0; i < breaks->len; i++) {
+        nearest_offer(&n, g_ptr_array_index(breaks, i));
+    }
+    hint = nearest_hint(&n, "", "");
+    if (*hint && strcmp(tag, nearest_found(&n))) {
+        io_error("there is no breakpoint '%s'%s", tag, hint);
+    }
+}
+
 static int cmd_break(int argc, char **argv)
 {
     int ret = bdrv_debug_breakpoint(blk_bs(io.blk), argv[1], argv[2]);
+    g_autoptr(GError) error = NULL;
 
     if (ret < 0) {
         io_print("Could not set breakpoint: %s\n",
                  g_strerror(ret == -EINVAL ? ENOENT : -ret));
+        if (blkdebug_event_parse(argv[1]) < 0) {
+            (void)blkdebug_unknown_event(argv[1], &error);
+            io_error("%s", error->message);
+        }
     } else {
         g_ptr_array_add(breaks, g_strdup(argv[2]));
     }
@@ -106,6 +131,7 @@ static int cmd_remove_break(int argc, char **argv)
     if (ret < 0) {
         io_print("Could not remove breakpoint %s: %s\n", argv[1],
                  g_strerror(-ret));
+        offer_tag(argv[1]);
     }
     return ret;
 }
@@ -116,6 +142,7 @@ static int cmd_resume(int argc, char **argv)
 
     if (ret < 0) {
         io_print("Could not resume request: %s\n", g_strerror(-ret));
+        offer_tag(argv[1]);
     }
     return ret;
 }

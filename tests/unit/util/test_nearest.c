@@ -72,7 +72,7 @@ static void test_mistakes_in_options_are_explained(void **state)
     static const struct { const char *word, *text; } cases[] = {
         { "--target-is-zeroo", "there is no option '--target-is-zeroo'; did "
           "you mean '--target-is-zero'?" },
-        { "--frobnicate=7", "there is no option '--frobnicate'; --help lists "
+        { "--krobnicate=7", "there is no option '--krobnicate'; --help lists "
           "them" },
         { "--target", "option '--target' can be one of --target-is-zero, "
           "--target-image-opts" },
@@ -83,6 +83,8 @@ static void test_mistakes_in_options_are_explained(void **state)
         { "-u", "there is no option '-u'; did you mean '-U'?" },
         { "-qx", "there is no option '-x'; --help lists them" },
         { "-F", "there is no option '-F'; did you mean '-f'?" },
+        { "--frmt", "there is no option '--frmt'; did you mean '-f'?" },
+        { "--qu1t3x", "there is no option '--qu1t3x'; --help lists them" },
         { "-7", "there is no option '-7'; --help lists them" },
     };
 
