@@ -41,6 +41,7 @@ import tempfile
 import time
 
 import chain_ops
+import quick_kdf  # noqa: F401
 from chain_ops import ALLOW_DATA_FILE, Image, Images
 
 BUILD = os.path.abspath(os.environ.get('FIRN_BUILD_DIR', 'build'))
@@ -51,6 +52,7 @@ SIGNAL_AT = os.environ.get('FIRN_SIGNAL_AT_MODULE',
                            BUILD + '/tests/support/signal-at.so')
 VERBOSE = 'FIRN_CHAIN_VERBOSE' in os.environ
 STEPS = 24
+SECONDS = 300   # a hang takes longer than the slowest machine does
 
 
 class Finding(Exception):
@@ -62,8 +64,9 @@ def run(tools, argv, where):
     program = [tools[argv[0]]] if argv[0] in tools else []
     if tools is QEMU:
         argv = [re.sub(r',[a-z.]*' + ALLOW_DATA_FILE, '', w) for w in argv]
-    for _ in range(50):
-        done = subprocess.run(program + argv[1:], cwd=where, timeout=60,
+    for _ in range(600):
+        done = subprocess.run(program + argv[1:], cwd=where,
+                              timeout=60 if tools is QEMU else SECONDS,
                               stdin=subprocess.DEVNULL, check=False,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if not done.returncode or not re.search(rb'" lock|uses it',
@@ -516,7 +519,7 @@ class Run:
         if delay is not None:
             time.sleep(delay)
             process.send_signal(sig)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=SECONDS)
         if process.returncode not in (0, 1, -sig):
             raise Finding('%s: exit status %d: %s' % (
                 argv, process.returncode, said.decode()))

@@ -28,6 +28,8 @@ import sys
 import tempfile
 import time
 
+import quick_kdf  # noqa: F401
+
 KIB, MIB = 1 << 10, 1 << 20
 SECRET = 'differential'
 VERBOSE = 'FIRN_DIFF_VERBOSE' in os.environ
@@ -44,7 +46,7 @@ class Refused(Exception):
 def run(argv, **kwargs):
     return subprocess.run(argv, stdin=kwargs.pop('stdin', subprocess.DEVNULL),
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          timeout=120, check=False, **kwargs)
+                          timeout=300, check=False, **kwargs)
 
 
 # ---- images ----
@@ -145,7 +147,7 @@ class Firn:
         output."""
         lines = ['secret s0 data=' + SECRET] + lines
         done = subprocess.run([self.tool], input='\n'.join(lines + ['']),
-                              stdout=subprocess.PIPE, timeout=120,
+                              stdout=subprocess.PIPE, timeout=300,
                               stderr=subprocess.STDOUT, text=True,
                               check=False)
         said = [line for line in done.stdout.splitlines()

@@ -23,7 +23,6 @@ GEOMETRIES = (
     "encrypt.hash-alg=sha512",
 )
 
-# qemu-img takes seconds to find out how fast the machine is.
 THEIRS = (
     "cluster_size=512,refcount_bits=2", "compat=0.10",
     "cluster_size=64k,extended_l2=on,encrypt.cipher-alg=aes-128",
