@@ -16,7 +16,7 @@ import tempfile
 
 from tool_help import PROGRAMS
 
-TIMEOUT = 60
+TIMEOUT = 300
 
 # What differs from run to run or from machine to machine.
 MASKS = [(re.compile(pattern), name) for pattern, name in [

@@ -219,7 +219,7 @@ class Machine:
 
     def quit(self):
         self.qmp("quit")
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=300)
 
     def kill(self):
         if self.process.poll() is None:

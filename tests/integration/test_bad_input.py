@@ -32,6 +32,7 @@ IO = os.environ.get('FIRN_IO', f'{BUILD}/tools/io/firn-io')
 LINES = int(os.environ.get('FIRN_BAD_INPUT_LINES', '250'))
 SEED = int(os.environ.get('FIRN_BAD_INPUT_SEED', '20261121'))
 OFD_SETLK = 37
+SECONDS = 300   # a hang takes longer than the slowest machine does
 # Address space; sanitizers need more than there is.
 MEMORY = 1 << 30
 SANITIZED = 'FIRN_SANITIZED' in os.environ
@@ -402,7 +403,7 @@ def run(words, cwd, **kw):
     kw.setdefault('stdin', subprocess.DEVNULL)
     if 'input' in kw:
         del kw['stdin']
-    return subprocess.run(words, cwd=cwd, capture_output=True, timeout=20,
+    return subprocess.run(words, cwd=cwd, capture_output=True, timeout=SECONDS,
                           preexec_fn=limits, **kw)
 
 
@@ -514,7 +515,7 @@ class BadInput(unittest.TestCase):
         where = os.path.join(self.dir, str(self.made))
         os.mkdir(where)
         subprocess.run(['bash', '-ec', FIXTURES], cwd=where, check=True,
-                       capture_output=True, timeout=60)
+                       capture_output=True, timeout=SECONDS)
         return where
 
     def one_line(self, r, words):
@@ -713,7 +714,7 @@ class BadInput(unittest.TestCase):
         if probe.returncode:
             return None
         return subprocess.run(['unshare', '-m', 'bash', '-c', script],
-                              cwd=where, capture_output=True, timeout=60)
+                              cwd=where, capture_output=True, timeout=SECONDS)
 
     def test_read_only_mount(self):
         where = self.fresh()
@@ -745,7 +746,7 @@ class BadInput(unittest.TestCase):
             with self.subTest(words):
                 where = self.fresh()
                 r = subprocess.run([IMG] + words.split(' '), cwd=where,
-                                   capture_output=True, timeout=20,
+                                   capture_output=True, timeout=SECONDS,
                                    preexec_fn=limit)
                 if words.startswith('rebase'):
                     self.assertIn(r.returncode, (0, 1), r.stderr)
@@ -766,7 +767,7 @@ class BadInput(unittest.TestCase):
                             (IMG, ['--help']), (IO, ['-c', 'map', 'q'])):
             with open('/dev/full', 'wb') as full:
                 r = subprocess.run([tool] + words, cwd=where, stdout=full,
-                                   stderr=subprocess.PIPE, timeout=20)
+                                   stderr=subprocess.PIPE, timeout=SECONDS)
             self.assertEqual(r.returncode, 1, words)
 
     # --- chance ---
@@ -840,7 +841,7 @@ class Fuzz:
         before = tree(self.work)
         what = f'FIRN_BAD_INPUT_SEED={seed} FIRN_BAD_INPUT_LINES=1: {words}'
         try:
-            r = subprocess.run([IMG] + words, cwd=self.work, timeout=30,
+            r = subprocess.run([IMG] + words, cwd=self.work, timeout=SECONDS,
                                capture_output=True, stdin=subprocess.DEVNULL,
                                preexec_fn=limit)
         except subprocess.TimeoutExpired:

@@ -17,7 +17,7 @@ import unittest
 
 IO = os.environ["FIRN_IO"]
 IMG = os.environ["FIRN_IMG"]
-SECONDS = 20
+SECONDS = 300
 
 # event: (image, commands)
 PASSED = {

@@ -43,7 +43,7 @@ class CompletionTest(unittest.TestCase):
     def offers(self, *words):
         done = subprocess.run(['bash', '--norc', '-c', ASK, 'bash', SCRIPT,
                                *words], cwd=self.cwd, env=self.env, text=True,
-                              capture_output=True, timeout=60, check=True)
+                              capture_output=True, timeout=300, check=True)
         self.assertEqual(done.stderr, '')
         return set(done.stdout.split('\n')) - {''}
 
@@ -140,7 +140,7 @@ class CompletionTest(unittest.TestCase):
                       ['snapshot', '-c', 'monday', image],
                       ['snapshot', '-c', 'tuesday', image]):
             subprocess.run(['firn-img', *words], env=self.env, check=True,
-                           timeout=60)
+                           timeout=300)
         self.assertEqual(self.offers('firn-vmstate', 'show', image, 'm'),
                          {'monday'})
 

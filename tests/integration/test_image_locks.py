@@ -16,7 +16,7 @@ import unittest
 
 IO = os.environ["FIRN_IO"]
 IMG = os.environ["FIRN_IMG"]
-SECONDS = 20
+SECONDS = 300
 
 MODES = [(), ("-r",), ("-r", "-U")]
 COMMANDS = [

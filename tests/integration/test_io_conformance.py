@@ -23,7 +23,7 @@ import unittest
 FIRN_IO = os.environ.get("FIRN_IO", "firn-io")
 QEMU_IO = os.environ.get("QEMU_IO", "qemu-io")
 QEMU_IMG = os.environ.get("QEMU_IMG", "qemu-img")
-SECONDS = 60
+SECONDS = 300
 
 IMAGES = {
     "q.qcow2": ("-f", "qcow2", "q.qcow2", "4M"),

@@ -17,7 +17,7 @@ import tempfile
 import unittest
 
 TOOL = os.environ.get("FIRN_QCOW2_TOOL", "qcow2-tool")
-SECONDS = 60
+SECONDS = 300
 MIB = 1 << 20
 EXTENSION = 0x23852875
 

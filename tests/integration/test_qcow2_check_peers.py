@@ -17,7 +17,7 @@ import unittest
 import qcow2_damage
 
 CHECK = os.environ.get("FIRN_QCOW2_CHECK", "qcow2-check")
-SECONDS = 60
+SECONDS = 300
 
 # Left as they are, because the repair would have to guess: a pointer is lost,
 # or a table that would be written is something else too.

@@ -33,7 +33,7 @@ CREATE = [
 
 
 def run(*args, ok=(0,)):
-    done = subprocess.run(args, stdout=subprocess.PIPE, timeout=120,
+    done = subprocess.run(args, stdout=subprocess.PIPE, timeout=300,
                           stderr=subprocess.STDOUT, text=True)
     if done.returncode not in ok:
         raise AssertionError("%s: %d\n%s" % (" ".join(args), done.returncode,
@@ -45,7 +45,7 @@ def firn(*lines, ok=True):
     """Run commands; what they printed without the "ok" lines."""
     done = subprocess.run([TOOL], input="\n".join(lines) + "\n", text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          timeout=120)
+                          timeout=300)
     if ok and done.returncode != 0:
         raise AssertionError("%s\n%s" % ("\n".join(lines), done.stdout))
     return [l for l in done.stdout.splitlines() if l != "ok"]

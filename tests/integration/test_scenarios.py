@@ -35,7 +35,7 @@ FIRN = {'qemu-img': os.path.abspath(conformance.FIRN_IMG),
             'FIRN_IO', os.path.join(conformance.BUILD, 'tools/io/firn-io')))}
 NOTHING = {name: shutil.which('true') for name in QEMU}
 AT_LEAST = 170
-SECONDS = 40
+SECONDS = 300
 WORKERS = 3
 
 TIMES = re.compile(r'ops; .* ops/sec\)')

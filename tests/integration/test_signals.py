@@ -27,6 +27,7 @@ TOOLS = {
 MODULE = os.environ.get('FIRN_SIGNAL_AT_MODULE',
                         f'{BUILD}/tests/support/signal-at.so')
 LONG = 'FIRN_SIGNALS_LONG' in os.environ
+SECONDS = 300   # a hang takes longer than the slowest machine does
 
 # Made once, copied for every run.
 FIXTURES = r"""
@@ -127,7 +128,8 @@ def words_of(tool, text):
 
 def fixtures(where):
     script = FIXTURES + '\ncp src src2\n'
-    subprocess.run(['bash', '-ec', script], cwd=where, check=True, timeout=60)
+    subprocess.run(['bash', '-ec', script], cwd=where, check=True,
+                   timeout=SECONDS)
 
 
 def state(path):
@@ -141,7 +143,7 @@ def is_qcow2(path):
 
 
 def qemu(*words):
-    return subprocess.run(words, capture_output=True, timeout=60)
+    return subprocess.run(words, capture_output=True, timeout=SECONDS)
 
 
 class Signals(unittest.TestCase):
@@ -169,7 +171,7 @@ class Signals(unittest.TestCase):
     def run_tool(self, work, tool, text, **env):
         return subprocess.run([TOOLS[tool]] + words_of(tool, text), cwd=work,
                               stdin=subprocess.DEVNULL,
-                              capture_output=True, timeout=60,
+                              capture_output=True, timeout=SECONDS,
                               env=dict(os.environ, **env))
 
     # --- what must be true afterwards ---
@@ -256,7 +258,7 @@ class Signals(unittest.TestCase):
         time.sleep(0.05)
         for _ in range(2):
             p.send_signal(signal.SIGTERM)
-        self.assertEqual(p.wait(10), -signal.SIGTERM)
+        self.assertEqual(p.wait(SECONDS), -signal.SIGTERM)
         p.stdout.close()
         self.is_consistent(os.path.join(work, 'src'), True)
 
@@ -269,7 +271,7 @@ class Signals(unittest.TestCase):
         work = self.fresh()
         r = subprocess.run(
             ['sh', '-c', 'trap "" HUP; exec "$@"', '-', TOOLS['img'],
-             'convert', '-O', 'qcow2', 'raw', 't'], cwd=work, timeout=60,
+             'convert', '-O', 'qcow2', 'raw', 't'], cwd=work, timeout=SECONDS,
             capture_output=True,
             env=dict(os.environ, FIRN_AIO='threads', LD_PRELOAD=MODULE,
                      FIRN_SIGNAL_AT=f'3:{int(signal.SIGHUP)}'))
@@ -313,7 +315,7 @@ for block in struct.unpack(f'>{n * 64}Q', f.read(n * 512))[9::7]:
     if block:
         f.seek(block); f.write(b'\0' * 64 + b'\0\5' * 16)
 P
-"""], cwd=cls.dir, check=True, timeout=60)
+"""], cwd=cls.dir, check=True, timeout=SECONDS)
 
     @classmethod
     def tearDownClass(cls):
@@ -329,8 +331,8 @@ P
             pass
         words = ([w.replace('IMAGE', 't') for w in words.split()] +
                  ([] if 'IMAGE' in words else ['t']))
-        r = subprocess.run([TOOLS['img']] + words, cwd=self.dir, timeout=60,
-                           capture_output=True,
+        r = subprocess.run([TOOLS['img']] + words, cwd=self.dir,
+                           timeout=SECONDS, capture_output=True,
                            env=dict(os.environ, FIRN_AIO='threads',
                                     LD_PRELOAD=MODULE, FIRN_SIGNAL_AT=at,
                                     FIRN_SIGNAL_COUNT=self.path('count')))
@@ -378,7 +380,7 @@ class Live(Signals):
                                 stderr=subprocess.PIPE, **kw)
 
     def ends_by(self, p, sig):
-        out, err = p.communicate(timeout=20)
+        out, err = p.communicate(timeout=SECONDS)
         self.assertEqual(p.returncode, -sig, (out, err))
         return out, err
 
@@ -391,7 +393,7 @@ class Live(Signals):
                 p = self.start(work, tool, words_of(tool, text))
                 time.sleep(moments.uniform(0.005, 0.03))
                 p.send_signal(sig)
-                _, err = p.communicate(timeout=20)
+                _, err = p.communicate(timeout=SECONDS)
                 self.assertIn(p.returncode, (0, -sig), err)
                 self.check_images(work, may_change, p.returncode == 0 or
                                   b'all was done' in err)
@@ -404,7 +406,7 @@ class Live(Signals):
         start = time.monotonic()
         p.send_signal(signal.SIGINT)
         _, err = self.ends_by(p, signal.SIGINT)
-        self.assertLess(time.monotonic() - start, 5)
+        self.assertLess(time.monotonic() - start, 60)  # 64k of the rate
         self.assertIn(b'interrupted by SIGINT', err)
         self.check_images(work, {'top': 'same', 'base': 'any'}, False)
 
@@ -436,7 +438,7 @@ class Live(Signals):
         while b'wrote' not in p.stdout.readline():
             pass
         p.send_signal(signal.SIGTERM)
-        p.wait(20)
+        p.wait(SECONDS)
         self.ends_by(p, signal.SIGTERM)
         self.is_consistent(os.path.join(work, 'maps'))
         # The bitmaps were stored, so they are not inconsistent.
@@ -450,7 +452,7 @@ class Live(Signals):
                 f'"{TOOLS["img"]}" {words} | head -c 1 >/dev/null; '
                 'exit ${PIPESTATUS[0]}', shell=True, cwd=work,
                 executable='/bin/bash', stderr=subprocess.PIPE)
-            _, err = p.communicate(timeout=20)
+            _, err = p.communicate(timeout=SECONDS)
             self.assertEqual((p.returncode, err), (0, b''), words)
 
     def test_image_is_closed_though_nobody_reads(self):
@@ -459,7 +461,7 @@ class Live(Signals):
             f'"{TOOLS["io"]}" -c "write 3M 64k" -c length maps | true; '
             'exit ${PIPESTATUS[0]}', shell=True, cwd=work,
             executable='/bin/bash', stderr=subprocess.PIPE)
-        p.communicate(timeout=20)
+        p.communicate(timeout=SECONDS)
         self.assertIn(p.returncode, (0, 1))
         r = qemu('qemu-img', 'info', os.path.join(work, 'maps'))
         self.assertNotIn(b'in-use', r.stdout)

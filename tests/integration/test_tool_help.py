@@ -123,7 +123,7 @@ class NearestTest(unittest.TestCase):
         done = subprocess.run(
             [os.environ['FIRN_VMM'], '--disk', self.image, '--paused'],
             input='savvm x\nfrobnicate\n', text=True, capture_output=True,
-            timeout=60, check=True)
+            timeout=300, check=True)
         self.assertEqual(done.stdout, "error: no command savvm; did you mean "
                          "'savevm'?\nerror: no command frobnicate; try help\n")
 

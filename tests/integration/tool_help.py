@@ -14,7 +14,7 @@ PROGRAMS = {'firn-img': 'FIRN_IMG', 'firn-io': 'FIRN_IO',
 
 def run(name, *argv, **kwargs):
     return subprocess.run([os.environ[PROGRAMS[name]], *argv], text=True,
-                          capture_output=True, timeout=60, check=False,
+                          capture_output=True, timeout=300, check=False,
                           stdin=subprocess.DEVNULL, **kwargs)
 
 

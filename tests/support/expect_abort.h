@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 /*
- * Run @fn in a child that has five seconds. Returns its wait status; what it
+ * Run @fn in a child. Returns its wait status; what it
  * wrote to stderr, cut to @size - 1 bytes, is in @text.
  */
 static inline int run_in_child(void (*fn)(void), char *text, size_t size)
@@ -36,7 +36,7 @@ static inline int run_in_child(void (*fn)(void), char *text, size_t size)
         dup2(fds[1], STDERR_FILENO);
         close(fds[0]);
         close(fds[1]);
-        alarm(5);
+        alarm(FIRN_TEST_HANG);
         fn();
         _exit(0);
     }

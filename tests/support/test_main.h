@@ -6,7 +6,8 @@
  *   FIRN_TEST_FILTER=glob    run only the tests whose name matches
  *   FIRN_TEST_TIMEOUT=secs   alarm for the whole run, 300 by default, 0 = none
  *
- * A test that may hang when its plant is built sets a shorter alarm itself.
+ * A test that may hang when its plant is built, and a child, have a shorter
+ * alarm: FIRN_TEST_HANG.
  */
 #ifndef FIRN_TESTS_SUPPORT_TEST_MAIN_H
 #define FIRN_TESTS_SUPPORT_TEST_MAIN_H
@@ -21,6 +22,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+/* Seconds: nothing short takes as long, on the slowest machine. */
+#define FIRN_TEST_HANG 120
 
 /* Seconds until the alarm that ends this run, 0 for none. */
 static inline unsigned firn_test_timeout(void)

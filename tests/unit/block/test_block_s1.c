@@ -48,7 +48,7 @@ static int setup(void **state)
     if (test_ctx_setup(state) < 0) {
         return -1;
     }
-    alarm(20);
+    alarm(FIRN_TEST_HANG);
     f->disk = fake_disk_new("d", 1 << 20);
     f->seen[0].disk = f->seen[1].disk = f->drainer.disk = f->disk;
     qemu_iovec_init_buf(&f->qiov, f->buf, sizeof(f->buf));

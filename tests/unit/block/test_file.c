@@ -555,7 +555,7 @@ static void test_locks_go_with_close_whoever_has_a_duplicate(void **state)
     open_file(f, BDRV_O_RDWR);
     pid = fork();
     if (pid == 0) {
-        alarm(20); /* not for ever when the test fails */
+        alarm(FIRN_TEST_HANG); /* not for ever when the test fails */
         pause();
         _exit(0);
     }

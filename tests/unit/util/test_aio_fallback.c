@@ -86,7 +86,7 @@ static void assert_in_child(bool (*fn)(void))
     pid_t pid = fork();
 
     if (pid == 0) {
-        alarm(30);
+        alarm(FIRN_TEST_HANG);
         unsetenv("FIRN_AIO");
         _exit(fn() ? 0 : 1);
     }

@@ -424,7 +424,7 @@ static void test_refused_registration_does_no_harm(void **state)
         uint8_t *buf = g_malloc0(4 * MiB);
         bool ok;
 
-        alarm(30);
+        alarm(FIRN_TEST_HANG);
         f->fd = memfd_create("firn", MFD_CLOEXEC);
         ok = setrlimit(RLIMIT_MEMLOCK, &limit) == 0;
         ok &= getuid() != 0 || setuid(65534) == 0;

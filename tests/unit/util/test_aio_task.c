@@ -96,12 +96,12 @@ static void start(Task *t)
     assert_non_null(t->co);
 }
 
-/* Ten seconds: with a plant built in, some of these hang. */
+/* With a plant built in, some of these hang. */
 static int setup(void **state)
 {
     live_before = co_live_count();
     pool = aio_task_pool_new(2);
-    alarm(10);
+    alarm(FIRN_TEST_HANG);
     return 0;
 }
 

@@ -453,14 +453,14 @@ static void run_pool(unsigned max_busy)
 
 static void test_s4_pool_over_limit_with_callers_in_two_threads(void **state)
 {
-    alarm(20);
+    alarm(FIRN_TEST_HANG);
     run_pool(3);
     alarm(firn_test_timeout());
 }
 
 static void test_s4_one_kind_of_waiter_hangs_no_thread(void **state)
 {
-    alarm(20);
+    alarm(FIRN_TEST_HANG);
     run_pool(1);
     alarm(firn_test_timeout());
 }

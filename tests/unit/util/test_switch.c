@@ -412,7 +412,7 @@ static void check_abort(void)
 
 int main(void)
 {
-    alarm(60);
+    alarm(300);
     check_control_flow();
     check_registers();
     check_modes();

@@ -241,7 +241,7 @@ static void test_child_of_a_fork_has_a_pool_of_its_own(void **state)
     if (pid == 0) {
         bool ok = thread_pool_nb_threads() == 0;
 
-        alarm(30);
+        alarm(FIRN_TEST_HANG);
         ctx = aio_context_new(AIO_BACKEND_AUTO, NULL);
         job.elsewhere = false;
         ok &= aio_run_blocking(ctx, one_job, &job) == -ENOSPC;

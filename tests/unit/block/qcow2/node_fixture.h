@@ -21,7 +21,7 @@ static inline int setup(void **state)
     if (test_ctx_setup(state) < 0) {
         return -1;
     }
-    alarm(30);
+    alarm(FIRN_TEST_HANG);
     f->disk = fake_disk_new("q", 0);
     *state = f;
     return 0;
