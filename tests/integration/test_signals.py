@@ -494,5 +494,8 @@ def add_sweeps():
 add_sweeps()
 
 if __name__ == '__main__':
-    signal.signal(signal.SIGHUP, signal.SIG_DFL) # nohup hands down another
+    # nohup and shells that start something in the background ignore some.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM:
+        signal.signal(number, signal.SIG_DFL)
     unittest.main(verbosity=2)
