@@ -74,21 +74,34 @@ static int failed(Convert *c, const char *what, uint64_t offset, int err)
     return err;
 }
 
-/* The source that has @offset; *@ret_start: where it begins. */
+uint64_t blk_convert_bytes(BlockBackend *const *sources, unsigned nb)
+{
+    uint64_t total = 0;
+
+    for (unsigned i = 0; i < nb && total <= BDRV_MAX_LENGTH; i++) {
+        total = ROUND_UP(total, SECTOR) + blk_bs(sources[i])->total_bytes;
+    }
+    return total <= BDRV_MAX_LENGTH ? total : UINT64_MAX;
+}
+
+/* The source that has @offset, or zeroes behind its end up to a whole sector;
+ * where it begins, and where the next one does. */
 static BlockBackend *source_at(const Convert *c, uint64_t offset,
-                               uint64_t *ret_start)
+                               uint64_t *ret_start, uint64_t *ret_end)
 {
     uint64_t start = 0;
 
     for (unsigned i = 0;; i++) {
         BlockBackend *blk = c->o->sources[i];
-        uint64_t bytes = blk_bs(blk)->total_bytes;
+        uint64_t end = start + blk_bs(blk)->total_bytes;
 
-        if (offset - start < bytes) {
+        end = i + 1 < c->o->nb_sources ? ROUND_UP(end, SECTOR) : end;
+        if (offset < end) {
             *ret_start = start;
+            *ret_end = end;
             return blk;
         }
-        start += bytes;
+        start = end;
     }
 }
 
@@ -148,14 +161,17 @@ static int coroutine_fn read_chunk(Convert *c, uint64_t offset,
                                    uint64_t bytes, uint8_t *buf)
 {
     while (bytes) {
-        uint64_t start, n;
-        BlockBackend *blk = source_at(c, offset, &start);
+        uint64_t start, end, n, there;
+        BlockBackend *blk = source_at(c, offset, &start, &end);
         int ret;
 
-        n = MIN(bytes, start + blk_bs(blk)->total_bytes - offset);
-        ret = read_source(blk, offset - start, n, buf);
+        n = MIN(bytes, end - offset);
+        there = start + blk_bs(blk)->total_bytes; /* end of what there is */
+        there = offset < there ? MIN(n, there - offset) : 0;
+        memset(buf + there, 0, n - there);
+        ret = read_source(blk, offset - start, there, buf);
         if (ret < 0 && c->o->salvage) {
-            ret = salvage(c, blk, offset, start, n, buf);
+            ret = salvage(c, blk, offset, start, there, buf);
         }
         if (ret < 0) {
             return failed(c, "read", offset, ret);
@@ -316,12 +332,12 @@ static int coroutine_fn copy(Convert *c, const Task *t)
 /* Without looking at the bytes. -ENOTSUP: not this way. */
 static int coroutine_fn offload(Convert *c, const Task *t)
 {
-    uint64_t start;
-    BlockBackend *blk = source_at(c, t->offset, &start);
+    uint64_t start, end;
+    BlockBackend *blk = source_at(c, t->offset, &start, &end);
     int ret;
 
-    if (!c->offload || blk_bs(blk)->total_bytes - (t->offset - start) <
-                       t->bytes) {
+    if (!c->offload || t->offset + t->bytes >
+                       start + blk_bs(blk)->total_bytes) {
         return -ENOTSUP;
     }
     wait_turn(c, t);
@@ -417,12 +433,12 @@ static int coroutine_fn status_of_top(BlockDriverState *bs, uint64_t offset,
 static int coroutine_fn look(Convert *c, uint64_t offset, Kind *ret_kind,
                              uint64_t *ret_bytes)
 {
-    uint64_t start, bytes;
-    BlockDriverState *bs = blk_bs(source_at(c, offset, &start));
+    uint64_t start, end, bytes;
+    BlockDriverState *bs = blk_bs(source_at(c, offset, &start, &end));
     bool top = c->o->top_only && offset < c->o->backing_bytes;
     int ret;
 
-    bytes = bs->total_bytes - (offset - start);
+    bytes = end - offset;
     if (top) {
         bytes = MIN(bytes, c->o->backing_bytes - offset);
         ret = status_of_top(bs, offset, &bytes);
@@ -500,9 +516,7 @@ int coroutine_fn blk_co_convert(const BlkConvertOptions *o, GError **errp)
     BlockDriverState *target = blk_bs(o->target);
     int ret;
 
-    for (unsigned i = 0; i < o->nb_sources; i++) {
-        c.total += blk_bs(o->sources[i])->total_bytes;
-    }
+    c.total = blk_convert_bytes(o->sources, o->nb_sources);
     if (c.total > target->total_bytes) {
         return set_error(errp, -EFBIG, "%s has %" G_GUINT64_FORMAT
                          " bytes, the sources have %" G_GUINT64_FORMAT,

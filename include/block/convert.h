@@ -37,6 +37,10 @@ typedef struct BlkConvertOptions {
     void *opaque;
 } BlkConvertOptions;
 
+/* Length of what is copied: each source but the last takes whole sectors.
+ * UINT64_MAX: more than any image can have. */
+uint64_t blk_convert_bytes(BlockBackend *const *sources, unsigned nb);
+
 /*
  * Copy and flush. Returns 0, -EFBIG (the target is too short), or the first
  * error; what was copied until then stays.

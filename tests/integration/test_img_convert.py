@@ -207,6 +207,31 @@ class ConvertTest(unittest.TestCase):
         self.img(*create, 'top', '-u', 'base2', '1M')
         self.img(*convert, 'top', 'other')
 
+    # ---- several sources ----
+
+    def test_the_next_source_begins_at_a_sector(self):
+        for name, size in (('a', 1000), ('b', 2001), ('c', 512)):
+            with open(name, 'wb') as f:
+                f.write(os.urandom(size))
+        parts = [self.content(n) for n in ('a', 'b', 'c', 'a')]
+        want = b''.join(p + bytes(-len(p) % 512) for p in parts)
+        for words in ((), ('-c',), ('-C',), ('-S', '0'), ('-W', '-m', '16')):
+            with self.subTest(words):
+                self.img('convert', *words, '-f', 'raw', '-O', 'qcow2', 'a',
+                         'b', 'c', 'a', 'all')
+                self.img('convert', '-O', 'raw', 'all', 'all.raw')
+                self.assertTrue(self.content('all.raw') == want)
+
+    def test_sources_that_are_too_long_together_are_refused(self):
+        huge = 'driver=raw,file.driver=null-co,file.size=%d' % (
+            (1 << 63) - 4096)
+        for n in range(2, 6):
+            status, _, err = run(IMG, 'convert', '-O', 'raw', '--image-opts',
+                                 *[huge] * n, 'out')
+            self.assertEqual(status, 1)
+            self.assertIn('2^63', err)
+            self.assertFalse(os.path.exists('out'))
+
     def test_compressed_data_is_not_put_into_encrypted_images(self):
         self.make('a.raw', MIB, [(0, MIB)])
         key = ('--object', 'secret,id=s,data=abc')

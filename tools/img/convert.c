@@ -83,10 +83,8 @@ static void unreadable(uint64_t offset, uint64_t bytes, int err, void *opaque)
 
 static int open_sources(ConvertCmd *p, uint64_t *ret_total)
 {
-    *ret_total = 0;
     for (unsigned i = 0; i < p->o.nb_sources; i++) {
         ImgSource src = p->src;
-        int64_t size;
 
         src.filename = p->names[i];
         if (p->snapshot) {
@@ -99,14 +97,11 @@ static int open_sources(ConvertCmd *p, uint64_t *ret_total)
         if (!p->o.sources[i]) {
             return 1;
         }
-        size = blk_getlength(p->o.sources[i]);
-        if (size < 0) {
-            return img_error("%s: cannot find its size: %s", p->names[i],
-                             g_strerror(-size));
-        }
-        *ret_total += size;
     }
-    return 0;
+    *ret_total = blk_convert_bytes(p->o.sources, p->o.nb_sources);
+    return *ret_total > BDRV_MAX_LENGTH
+           ? img_error("%s: the sources have more than 2^63 bytes together, "
+                       "which no image can have", p->target.filename) : 0;
 }
 
 static int backing_length(ConvertCmd *p)

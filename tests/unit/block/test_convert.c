@@ -28,7 +28,9 @@ typedef struct Fixture {
     GArray *unread;     /* offset, bytes, ... */
 } Fixture;
 
-static const uint64_t sizes[] = { 5 * MIB + 1536, 3 * MIB, 4 * MIB + 512 };
+/* Zeroes up to a whole sector follow the second. */
+static const uint64_t sizes[] = { 5 * MIB + 1536, 3 * MIB - 100,
+                                  4 * MIB + 512 };
 
 /* Extents of data and of zeroes, none aligned to much. */
 static void make_model(Fixture *f)
@@ -73,7 +75,7 @@ static int setup(void **state)
         return -1;
     }
     for (unsigned i = 0; i < 3; i++) {
-        f->bytes += sizes[i];
+        f->bytes += ROUND_UP(sizes[i], 512);
     }
     f->model = g_malloc0(f->bytes);
     make_model(f);
@@ -83,7 +85,8 @@ static int setup(void **state)
         f->disks[i] = fake_disk_new(name, sizes[i]);
         fake_disk_poke(f->disks[i], 0, f->model + at, sizes[i]);
         f->sources[i] = open_disk(name, "", 0);
-        at += sizes[i];
+        memset(f->model + at + sizes[i], 0, -sizes[i] % 512);
+        at += ROUND_UP(sizes[i], 512);
     }
     f->target_disk = fake_disk_new("target", f->bytes);
     f->target_disk->zeroes = true;
