@@ -207,6 +207,29 @@ class ConvertTest(unittest.TestCase):
         self.img(*create, 'top', '-u', 'base2', '1M')
         self.img(*convert, 'top', 'other')
 
+    def test_what_is_read_without_locks_is_not_emptied(self):
+        self.make('base', MIB, [(0, MIB)])
+        self.img('create', '-q', '-f', 'qcow2', '-b', 'base', '-F', 'raw',
+                 'top')
+        self.img('create', '-q', '-f', 'qcow2', '-o', 'data_file=bytes',
+                 'apart', '1M')
+        os.symlink('base', 'link')
+        before = self.contents()
+        for line in (('convert', '-U', '-O', 'raw', 'top', 'base'),
+                     ('convert', '-U', '-O', 'raw', 'top', 'link'),
+                     ('convert', '-U', '-O', 'qcow2', 'top', 'file:top'),
+                     ('convert', '-U', '-O', 'raw', 'apart', 'bytes'),
+                     ('convert', '-U', '-O', 'raw', 'apart', 'top', 'base'),
+                     ('convert', '-U', '-O', 'qcow2', '-o', 'data_file=base',
+                      'top', 'new'),
+                     ('dd', '-U', 'if=top', 'of=top'),
+                     ('dd', '-U', 'if=top', 'of=./base')):
+            with self.subTest(line):
+                status, _, err = run(IMG, *line)
+                self.assertEqual(status, 1)
+                self.assertIn('would be lost', err)
+                self.assertTrue(before == self.contents(), 'files changed')
+
     # ---- several sources ----
 
     def test_the_next_source_begins_at_a_sector(self):

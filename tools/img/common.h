@@ -147,6 +147,10 @@ int img_parse_create_options(const char *format, GPtrArray *texts,
  */
 int img_check_overwrite(const char *filename, const char *data_file,
                         const char *path, BlockBackend *backing);
+/* The same for what is to be copied: without locks (-U) nothing else keeps it
+ * from being emptied. */
+int img_check_sources(const char *filename, const char *data_file,
+                      BlockBackend *const *sources, unsigned nb);
 /* Make an image; @o (consumed) has a size, which raw rounds up to sectors. 0, or
  * 1 after a message. */
 int img_create_image(const char *format, const char *filename, BdrvOptions *o);

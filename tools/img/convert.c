@@ -291,7 +291,9 @@ static int open_target(ConvertCmd *p)
 
     if (open_sources(p, &total) || (p->bitmaps && check_bitmaps(p)) ||
         (p->backing && backing_length(p)) ||
-        (!p->no_create && create_target(p, total))) {
+        (!p->no_create && (img_check_sources(p->target.filename, p->data_file,
+                                             p->o.sources, p->o.nb_sources) ||
+                           create_target(p, total)))) {
         return 1;
     }
     img_when_stopped("'%s' is incomplete", p->target.filename);

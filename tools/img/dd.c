@@ -67,10 +67,14 @@ static int write_out(const Dd *p, BlockBackend *in, uint64_t from,
     ImgSource target = { .filename = p->out, .format = p->format,
                          .flags = BDRV_O_RDWR };
     g_autofree char *size = g_strdup_printf("%" PRIu64, bytes);
-    BdrvOptions *o = bdrv_options_new();
+    BdrvOptions *o;
     BlockBackend *out;
     int ret;
 
+    if (img_check_sources(p->out, NULL, &in, 1)) {
+        return 1;
+    }
+    o = bdrv_options_new();
     bdrv_options_set(o, "size", size);
     if (img_create_image(p->format, p->out, o)) {
         return 1;

@@ -303,6 +303,23 @@ int img_check_overwrite(const char *filename, const char *data_file,
     return 0;
 }
 
+int img_check_sources(const char *filename, const char *data_file,
+                      BlockBackend *const *sources, unsigned nb)
+{
+    const char *names[] = { filename, data_file };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        for (unsigned k = 0; names[i] && k < nb; k++) {
+            if (bdrv_has_file(blk_bs(sources[k]), names[i])) {
+                return img_error("%s: what is to be copied is in this file "
+                                 "and would be lost; take another name",
+                                 names[i]);
+            }
+        }
+    }
+    return 0;
+}
+
 int img_create_image(const char *format, const char *filename, BdrvOptions *o)
 {
     GError *err = NULL;
