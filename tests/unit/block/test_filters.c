@@ -240,7 +240,7 @@ static void test_preallocate_checks_its_options(void **state)
 {
     open_fails("driver=preallocate,file.driver=fake,file.name=d,"
                "prealloc-align=1000", "prealloc-align");
-    open_fails("driver=preallocate", "file.*");
+    open_fails("driver=preallocate", "needs the option file.filename");
 }
 
 /* ---- blkverify ---- */
