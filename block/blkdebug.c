@@ -446,12 +446,12 @@ static int coroutine_fn blkdebug_co_pwritev(BlockDriverState *bs,
 }
 
 static int coroutine_fn blkdebug_co_pwritev_compressed(
-    BlockDriverState *bs, uint64_t offset, uint64_t bytes, QEMUIOVector *qiov)
+    BlockDriverState *bs, uint64_t offset, uint64_t bytes, QEMUIOVector *qiov,
+    unsigned flags)
 {
     int ret = check_rules(bs, offset, bytes, BLKDEBUG_WRITE);
 
-    return ret ? ret : bdrv_co_pwritev(bs->file, offset, bytes, qiov,
-                                       BDRV_REQ_WRITE_COMPRESSED);
+    return ret ? ret : bdrv_co_pwritev(bs->file, offset, bytes, qiov, flags);
 }
 
 static int coroutine_fn blkdebug_co_pwrite_zeroes(BlockDriverState *bs,

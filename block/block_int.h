@@ -160,11 +160,12 @@ struct BlockDriver {
     int coroutine_fn (*co_pwritev)(BlockDriverState *bs, uint64_t offset,
                                    uint64_t bytes, QEMUIOVector *qiov,
                                    unsigned flags);
-    /* BDRV_REQ_WRITE_COMPRESSED; any alignment and memory, never split.
-     * Absent: -ENOTSUP. */
+    /* @flags: BDRV_REQ_WRITE_COMPRESSED, BDRV_REQ_REPLACE; any alignment and
+     * memory, never split. Absent: -ENOTSUP. */
     int coroutine_fn (*co_pwritev_compressed)(BlockDriverState *bs,
                                               uint64_t offset, uint64_t bytes,
-                                              QEMUIOVector *qiov);
+                                              QEMUIOVector *qiov,
+                                              unsigned flags);
     /* Copy from a file, which is open as protocol @src, without reading it.
      * -ENOTSUP: a part may have been copied, write it. */
     int coroutine_fn (*co_copy_range)(BlockDriverState *bs, uint64_t offset,
@@ -493,7 +494,8 @@ int coroutine_fn bdrv_filter_co_pwritev(BlockDriverState *bs, uint64_t offset,
 int coroutine_fn bdrv_filter_co_pwritev_compressed(BlockDriverState *bs,
                                                    uint64_t offset,
                                                    uint64_t bytes,
-                                                   QEMUIOVector *qiov);
+                                                   QEMUIOVector *qiov,
+                                                   unsigned flags);
 int coroutine_fn bdrv_filter_co_pwrite_zeroes(BlockDriverState *bs,
                                               uint64_t offset, uint64_t bytes,
                                               unsigned flags);

@@ -237,7 +237,8 @@ static int coroutine_fn write_data(Convert *c, uint64_t offset,
     }
     whole = bytes - MIN(bytes, broken_cluster(c, offset + bytes));
     if (whole) {
-        ret = write_buffer(c, offset, whole, buf, BDRV_REQ_WRITE_COMPRESSED);
+        ret = write_buffer(c, offset, whole, buf,
+                           BDRV_REQ_WRITE_COMPRESSED | BDRV_REQ_REPLACE);
     }
     return ret < 0 || whole == bytes ? ret
            : write_buffer(c, offset + whole, bytes - whole, buf + whole, 0);

@@ -63,10 +63,10 @@ int coroutine_fn bdrv_filter_co_pwritev(BlockDriverState *bs, uint64_t offset,
 int coroutine_fn bdrv_filter_co_pwritev_compressed(BlockDriverState *bs,
                                                    uint64_t offset,
                                                    uint64_t bytes,
-                                                   QEMUIOVector *qiov)
+                                                   QEMUIOVector *qiov,
+                                                   unsigned flags)
 {
-    return bdrv_co_pwritev(bs->file, offset, bytes, qiov,
-                           BDRV_REQ_WRITE_COMPRESSED);
+    return bdrv_co_pwritev(bs->file, offset, bytes, qiov, flags);
 }
 
 int coroutine_fn bdrv_filter_co_pwrite_zeroes(BlockDriverState *bs,

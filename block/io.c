@@ -292,12 +292,13 @@ static int coroutine_fn write_bounced(BlockDriverState *bs, uint64_t offset,
 
 static int coroutine_fn write_compressed(BlockDriverState *bs,
                                          uint64_t offset, uint64_t bytes,
-                                         QEMUIOVector *qiov)
+                                         QEMUIOVector *qiov, unsigned flags)
 {
     int ret = -ENOTSUP;
 
     if (bs->drv->co_pwritev_compressed) {
-        ret = bs->drv->co_pwritev_compressed(bs, offset, bytes, qiov);
+        flags &= BDRV_REQ_WRITE_COMPRESSED | BDRV_REQ_REPLACE;
+        ret = bs->drv->co_pwritev_compressed(bs, offset, bytes, qiov, flags);
     }
     assert(ret <= 0);
     return ret;
@@ -308,7 +309,7 @@ static int coroutine_fn write_any(BlockDriverState *bs, uint64_t offset,
                                   unsigned flags)
 {
     if (flags & BDRV_REQ_WRITE_COMPRESSED) {
-        return write_compressed(bs, offset, bytes, qiov);
+        return write_compressed(bs, offset, bytes, qiov, flags);
     }
     if (range_is_aligned(bs, offset, bytes) && memory_is_aligned(bs, qiov)) {
         return write_aligned(bs, offset, bytes, qiov, flags);

@@ -5,13 +5,18 @@
  * A request is done in batches, each inside one L2 slice:
  *
  *   claim   wait for requests in the way, enter s->in_flight exclusively;
- *           see that no cluster has data; have the L2 table
+ *           see which clusters have a place already; have the L2 table
  *   encode  jobs of several clusters, in the thread pool, at the same time;
  *           without s->lock (K1)
  *   place   host bytes for the streams (pack.c), host clusters for what does
  *           not get smaller
  *   write   what lies side by side on the host as one request; without s->lock
- *   link    L2 entries; they leave the cache behind a barrier (R1, R2)
+ *   link    L2 entries; they leave the cache behind a barrier (R1, R2); the
+ *           places that clusters had are given up behind that (R3)
+ *
+ * Data that does not get smaller replaces what there is, as any write does. A
+ * stream does so only if asked to (BDRV_REQ_REPLACE): others may rely on the
+ * refusal.
  *
  * Whatever fails before linking is undone: the clusters stay as they were.
  */
@@ -38,6 +43,7 @@ typedef struct Batch {
     const Qcow2State *s;
     Qcow2InFlight range;
     unsigned n;             /* clusters */
+    bool taken[BATCH_CLUSTERS]; /* has a place in the file already */
     uint8_t *in;            /* @n clusters of guest data, zero-padded */
     uint8_t *out;           /* room for @n streams */
     Piece piece[BATCH_CLUSTERS];
@@ -45,26 +51,24 @@ typedef struct Batch {
 
 /* ---- claim ---- */
 
-/* -EIO when a cluster of the batch has a place in the file already. */
-static int coroutine_fn check_targets(Qcow2State *s, uint64_t start,
-                                      unsigned n)
+static int coroutine_fn check_targets(Qcow2State *s, Batch *b)
     REQUIRES(s->lock) DROPS(s->lock)
 {
     Qcow2CacheEntry *e;
     unsigned index;
-    int ret = qcow2_get_slice(s, &s->l1, start, &e, &index);
+    int ret = qcow2_get_slice(s, &s->l1, b->range.start, &e, &index);
 
+    memset(b->taken, 0, sizeof(b->taken));
     if (ret < 0 || !e) {
         return ret;
     }
-    for (unsigned i = 0; i < n && ret == 0; i++) {
+    for (unsigned i = 0; i < b->n && ret == 0; i++) {
         Qcow2Entry entry = qcow2_entry_get(s, e->data, index + i);
 
-        ret = qcow2_check_entry(s, entry, start + ((uint64_t)i
-                                                   << s->cluster_bits));
-        if (entry.desc & (QCOW2_OFFSET_MASK | QCOW2_COMPRESSED)) {
-            ret = -EIO;
-        }
+        ret = qcow2_check_entry(s, entry,
+                                b->range.start + ((uint64_t)i
+                                                  << s->cluster_bits));
+        b->taken[i] = entry.desc & (QCOW2_OFFSET_MASK | QCOW2_COMPRESSED);
     }
     qcow2_cache_put(s, s->l2_cache, e);
     return ret;
@@ -94,7 +98,7 @@ static int coroutine_fn batch_claim(Qcow2State *s, Batch *b, uint64_t start,
     } while (other);
     qcow2_in_flight_add(s, &b->range, start, end, true);
     b->n = (end - start) >> s->cluster_bits;
-    ret = check_targets(s, start, b->n);
+    ret = check_targets(s, b);
     ret = ret < 0 ? ret : qcow2_ensure_l2(s, start);
     if (ret < 0) {
         qcow2_in_flight_remove(s, &b->range);
@@ -165,6 +169,17 @@ static int coroutine_fn batch_encode(Batch *b)
 }
 
 /* ---- place ---- */
+
+/* -EIO when a stream would come where something is. */
+static int check_taken(const Batch *b)
+{
+    for (unsigned i = 0; i < b->n; i++) {
+        if (b->taken[i] && b->piece[i].stream) {
+            return -EIO;
+        }
+    }
+    return 0;
+}
 
 static void coroutine_fn batch_unplace(Qcow2State *s, Batch *b)
     REQUIRES(s->lock) DROPS(s->lock)
@@ -259,6 +274,9 @@ static int coroutine_fn batch_link(Qcow2State *s, Batch *b)
     }
     assert(e); /* qcow2_ensure_l2() made it */
     for (unsigned i = 0; i < b->n; i++) {
+        Qcow2Entry old = qcow2_entry_get(s, e->data, index + i);
+
+        qcow2_free_entry(s, old.desc, false); /* R3 */
         qcow2_entry_put(s, e->data, index + i, piece_entry(s, &b->piece[i]));
     }
     qcow2_cache_mark_dirty(s, s->l2_cache, e);
@@ -272,7 +290,7 @@ static int coroutine_fn batch_link(Qcow2State *s, Batch *b)
 /* What a batch that was claimed does. */
 static int coroutine_fn batch_run(Qcow2State *s, Batch *b,
                                   QEMUIOVector *qiov, uint64_t done,
-                                  uint64_t bytes)
+                                  uint64_t bytes, bool replace)
     REQUIRES(s->lock) DROPS(s->lock)
 {
     uint64_t room = (uint64_t)b->n << s->cluster_bits;
@@ -286,6 +304,9 @@ static int coroutine_fn batch_run(Qcow2State *s, Batch *b,
         qemu_iovec_to_buf(qiov, done, b->in, n);
         memset(b->in + n, 0, room - n);
         ret = batch_encode(b);
+    }
+    if (ret == 0 && !replace) {
+        ret = check_taken(b);
     }
     co_mutex_lock(&s->lock);
     ret = ret < 0 ? ret : batch_place(s, b);
@@ -317,7 +338,8 @@ static int check_request(const Qcow2State *s, uint64_t guest_offset,
 }
 
 int coroutine_fn qcow2_write_compressed(Qcow2State *s, uint64_t guest_offset,
-                                        uint64_t bytes, QEMUIOVector *qiov)
+                                        uint64_t bytes, QEMUIOVector *qiov,
+                                        bool replace)
 {
     g_autofree Batch *b = g_new0(Batch, 1);
     uint64_t done = 0;
@@ -331,7 +353,7 @@ int coroutine_fn qcow2_write_compressed(Qcow2State *s, uint64_t guest_offset,
         if (ret < 0) {
             break;
         }
-        ret = batch_run(s, b, qiov, done, bytes - done);
+        ret = batch_run(s, b, qiov, done, bytes - done, replace);
         free(b->in);
         free(b->out);
         qcow2_in_flight_remove(s, &b->range);

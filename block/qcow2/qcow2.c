@@ -45,13 +45,15 @@ static int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs,
 static int coroutine_fn qcow2_co_pwritev_compressed(BlockDriverState *bs,
                                                     uint64_t offset,
                                                     uint64_t bytes,
-                                                    QEMUIOVector *qiov)
+                                                    QEMUIOVector *qiov,
+                                                    unsigned flags)
 {
     Qcow2State *s = bs->opaque;
     int ret;
 
     co_rwlock_rdlock(&s->map_lock);
-    ret = qcow2_write_compressed(s, offset, bytes, qiov);
+    ret = qcow2_write_compressed(s, offset, bytes, qiov,
+                                 flags & BDRV_REQ_REPLACE);
     co_rwlock_unlock(&s->map_lock);
     return ret;
 }

@@ -300,9 +300,11 @@ void qcow2_pack_closed(Qcow2State *s, uint64_t host_offset)
 
 /* ---- compress-write.c ---- */
 
-/* BDRV_REQ_WRITE_COMPRESSED; whole clusters, or up to the end of the disk. */
+/* BDRV_REQ_WRITE_COMPRESSED; whole clusters, or up to the end of the disk.
+ * @replace: BDRV_REQ_REPLACE. */
 int coroutine_fn qcow2_write_compressed(Qcow2State *s, uint64_t guest_offset,
-                                        uint64_t bytes, QEMUIOVector *qiov)
+                                        uint64_t bytes, QEMUIOVector *qiov,
+                                        bool replace)
     EXCLUDES(s->lock);
 
 /* Zeroes; flags as of bdrv_co_pwrite_zeroes(). Not with encryption. */

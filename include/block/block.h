@@ -74,7 +74,8 @@ enum {
     /*
      * Writes: store whole clusters compressed where that saves space. The
      * last cluster of the disk may be short. -EINVAL: not whole clusters;
-     * -EIO: one of them has data already; -ENOTSUP: the node cannot.
+     * -EIO: one of them that would get smaller has a place in the file
+     * already, see BDRV_REQ_REPLACE; -ENOTSUP: the node cannot.
      */
     BDRV_REQ_WRITE_COMPRESSED = 1u << 3,
     /*
@@ -83,6 +84,9 @@ enum {
      * get one. Nodes that never have one need not know the flag.
      */
     BDRV_REQ_EXPLICIT_ZERO = 1u << 4,
+    /* With BDRV_REQ_WRITE_COMPRESSED: also where there is data, whose place
+     * becomes free. */
+    BDRV_REQ_REPLACE = 1u << 5,
 };
 
 /* Block status, ORed. */

@@ -315,8 +315,8 @@ static bool is_request(const CrashOp *op)
            op->type == OP_FLUSH || op->type == OP_SNAP_DELETE;
 }
 
-/* A narrow refcount has no room; what is allocated is not compressed; not every
- * image can be amended to everything. */
+/* A narrow refcount has no room; what is allocated is compressed on request
+ * only; not every image can be amended to everything. */
 static bool refused(const CrashOp *op)
 {
     switch (op->type) {
@@ -392,7 +392,7 @@ static void pick_range(CrashWorld *w, CrashOp *op, unsigned lo, unsigned hi)
     }
 }
 
-/* Whole clusters only; most of them have not been written yet. */
+/* Whole clusters only; half of them take the place of what is there. */
 static void pick_compressed(CrashWorld *w, CrashOp *op, unsigned lo,
                             unsigned hi)
 {
@@ -403,7 +403,8 @@ static void pick_compressed(CrashWorld *w, CrashOp *op, unsigned lo,
         return;
     }
     op->type = OP_WRITE_COMPRESSED;
-    op->flags = BDRV_REQ_WRITE_COMPRESSED;
+    op->flags = BDRV_REQ_WRITE_COMPRESSED |
+                (pick(w, 0, 2) ? BDRV_REQ_REPLACE : 0);
     op->n = MIN(end - first, op->n / c + 1) * c;
     op->lba = pick(w, first, end - op->n / c + 1) * c;
 }

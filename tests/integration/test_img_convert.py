@@ -165,6 +165,28 @@ class ConvertTest(unittest.TestCase):
     def contents(self):
         return {name: self.content(name) for name in os.listdir('.')}
 
+    def test_compressing_replaces_what_the_target_holds(self):
+        """qemu-img fails, having copied half of it."""
+        self.make('old.raw', 4 * MIB, [(0, 4 * MIB)])
+        self.make('a.raw', 4 * MIB, [(MIB, MIB), (3 * MIB, 65536)])
+        self.img('convert', '-f', 'raw', '-O', 'qcow2', 'old.raw', 'b.qcow2')
+        full = os.path.getsize('b.qcow2')
+        self.img('convert', '-n', '-c', '-f', 'raw', '-O', 'qcow2', 'a.raw',
+                 'b.qcow2')
+        self.img('compare', '-f', 'raw', 'a.raw', 'b.qcow2')
+        out = self.img('check', 'b.qcow2')[1]
+        self.assertIn('17/64 = 26.56% allocated', out)
+        self.assertIn('100.00% compressed', out)
+        self.assertLess(os.path.getsize('b.qcow2'), full + 2 * 65536)
+
+        self.img('snapshot', '-c', 's', 'b.qcow2')
+        self.img('convert', '-n', '-c', '-f', 'raw', '-O', 'qcow2', 'old.raw',
+                 'b.qcow2')
+        self.img('compare', '-f', 'raw', 'old.raw', 'b.qcow2')
+        self.img('convert', '-l', 's', '-O', 'raw', 'b.qcow2', 's.raw')
+        self.assertEqual(self.content('s.raw'), self.content('a.raw'))
+        self.img('check', 'b.qcow2')
+
     # ---- what would destroy what it is based on ----
 
     def test_no_file_of_the_backing_chain_is_emptied(self):

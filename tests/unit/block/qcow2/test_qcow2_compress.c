@@ -320,13 +320,19 @@ static void test_parts_of_a_cluster_decode_once(void **state)
 
 /* ---- writing ---- */
 
-static int write_compressed(BlockBackend *blk, uint64_t offset, size_t bytes,
-                            const void *buf)
+static int write_flags(BlockBackend *blk, uint64_t offset, size_t bytes,
+                       const void *buf, unsigned flags)
 {
     QEMUIOVector qiov;
 
     qemu_iovec_init_buf(&qiov, (void *)buf, bytes);
-    return blk_pwritev(blk, offset, bytes, &qiov, BDRV_REQ_WRITE_COMPRESSED);
+    return blk_pwritev(blk, offset, bytes, &qiov, flags);
+}
+
+static int write_compressed(BlockBackend *blk, uint64_t offset, size_t bytes,
+                            const void *buf)
+{
+    return write_flags(blk, offset, bytes, buf, BDRV_REQ_WRITE_COMPRESSED);
 }
 
 static void expect_clean(const char *path)
@@ -408,6 +414,57 @@ static void test_compressed_writes_are_refused_where_they_cannot_be(void **s)
     assert_int_equal(write_compressed(blk, 0, 4096, buf), -ENOTSUP);
     q_close(blk);
     fake_disk_free(d);
+}
+
+/* Two clusters with data, one compressed, one that a snapshot has too. */
+static BlockBackend *open_taken(const char *path, const uint8_t *old)
+{
+    BlockBackend *blk;
+
+    q_create(path, "size=64k,cluster_size=4k");
+    blk = q_open(path, NULL, BDRV_O_RDWR);
+    assert_int_equal(blk_pwrite(blk, 0, 4096, old), 0);
+    assert_int_equal(q_snap_create(blk, "s", 0), 0);
+    assert_int_equal(blk_pwrite(blk, 4096, 8192, old), 0);
+    assert_int_equal(write_compressed(blk, 12288, 4096, old), 0);
+    return blk;
+}
+
+static void test_streams_replace_data_when_asked_to(void **state)
+{
+    enum { BYTES = 4 * 4096 };
+    g_autofree char *path = test_path("taken.qcow2");
+    g_autofree uint8_t *want = g_malloc(BYTES), *old = g_malloc0(BYTES);
+    BlockBackend *blk;
+
+    memset(old, 5, 8192);
+    fill_text(want, BYTES, 3);
+    blk = open_taken(path, old);
+    assert_int_equal(write_compressed(blk, 0, BYTES, want), -EIO);
+    assert_int_equal(write_flags(blk, 0, BYTES, want,
+                                 BDRV_REQ_WRITE_COMPRESSED |
+                                 BDRV_REQ_REPLACE), 0);
+    expect_all(blk, want, BYTES, BYTES);
+    q_close(blk);
+    expect_clean(path);
+    blk = q_open(path, "snapshot.name=s", 0);
+    memset(old + 4096, 0, BYTES - 4096);
+    expect_all(blk, old, BYTES, BYTES);
+    q_close(blk);
+}
+
+static void test_what_does_not_get_smaller_replaces_data_at_once(void **state)
+{
+    enum { BYTES = 4 * 4096 };
+    g_autofree char *path = test_path("taken.qcow2");
+    g_autofree uint8_t *want = g_malloc(BYTES), *old = g_malloc0(BYTES);
+    BlockBackend *blk = open_taken(path, old);
+
+    test_fill(want, BYTES, 4);
+    assert_int_equal(write_compressed(blk, 0, BYTES, want), 0);
+    expect_all(blk, want, BYTES, BYTES);
+    q_close(blk);
+    expect_clean(path);
 }
 
 static void test_filters_pass_compressed_writes_on(void **state)
@@ -505,6 +562,11 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(
         test_compressed_writes_are_refused_where_they_cannot_be,
         test_ctx_setup, test_ctx_teardown),
+    cmocka_unit_test_setup_teardown(test_streams_replace_data_when_asked_to,
+                                    test_ctx_setup, test_ctx_teardown),
+    cmocka_unit_test_setup_teardown(
+        test_what_does_not_get_smaller_replaces_data_at_once, test_ctx_setup,
+        test_ctx_teardown),
     cmocka_unit_test_setup_teardown(test_filters_pass_compressed_writes_on,
                                     test_ctx_setup, test_ctx_teardown),
     cmocka_unit_test_setup_teardown(
