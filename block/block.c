@@ -103,25 +103,6 @@ static int coroutine_fn node_close(BlockDriverState *bs)
 
 /* --- Options and flags --- */
 
-/* "json:{...}" becomes options; those given explicitly win. */
-static int expand_json(const char **filename, BdrvOptions *options,
-                       GError **errp)
-{
-    BdrvOptions *json;
-    int ret;
-
-    if (!*filename || !g_str_has_prefix(*filename, "json:")) {
-        return 0;
-    }
-    ret = bdrv_options_parse_json(&json, *filename + strlen("json:"), errp);
-    if (ret < 0) {
-        return ret;
-    }
-    bdrv_options_merge(options, json);
-    *filename = NULL;
-    return 0;
-}
-
 static int take_flag(BdrvOptions *options, const char *key, unsigned flag,
                      unsigned *flags, GError **errp)
 {
@@ -442,7 +423,7 @@ static int coroutine_fn open_node(const char *filename, BdrvOptions *options,
 {
     g_autoptr(BdrvOptions) opts = options ? options : bdrv_options_new();
     BlockDriverState *bs;
-    int ret = expand_json(&filename, opts, errp);
+    int ret = bdrv_options_expand_json(opts, &filename, errp);
 
     if (ret == 0) {
         ret = take_generic_options(opts, &flags, errp);

@@ -414,6 +414,24 @@ int bdrv_options_parse_json(BdrvOptions **ret, const char *json,
     return 0;
 }
 
+int bdrv_options_expand_json(BdrvOptions *o, const char **filename,
+                             GError **errp)
+{
+    BdrvOptions *json;
+    int ret;
+
+    if (!*filename || !g_str_has_prefix(*filename, "json:")) {
+        return 0;
+    }
+    ret = bdrv_options_parse_json(&json, *filename + strlen("json:"), errp);
+    if (ret < 0) {
+        return ret;
+    }
+    bdrv_options_merge(o, json);
+    *filename = NULL;
+    return 0;
+}
+
 /* --- Mistakes --- */
 
 int bdrv_options_refuse(const char *key, const char *value,

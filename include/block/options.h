@@ -43,6 +43,14 @@ int bdrv_options_parse(BdrvOptions **ret, const char *text, GError **errp);
 int bdrv_options_parse_json(BdrvOptions **ret, const char *json,
                             GError **errp);
 
+/*
+ * A *@filename that is "json:{...}" becomes options, of which those that @o has
+ * already win, and NULL. Returns 0 (for other names and NULL, too), or -EINVAL
+ * with both untouched.
+ */
+int bdrv_options_expand_json(BdrvOptions *o, const char **filename,
+                             GError **errp);
+
 /* Set @key to a copy of @value, replacing what was there. */
 void bdrv_options_set(BdrvOptions *o, const char *key, const char *value);
 

@@ -41,38 +41,84 @@ static int commit_one(const Commit *p)
     return blk ? img_close(blk, src.filename, copy(p, blk, NULL)) : 1;
 }
 
-/* "backing.backing.": of the node that many files down. */
-static char *backing_prefix(unsigned depth)
+/* Where the options of a filter have what is filtered, or NULL. */
+static const char *filtered(const char *driver)
+{
+    static const char *const prefixes[][2] = {
+        { "copy-on-read", "file." },
+        { "blkdebug", "image." },
+        { "blkverify", "test." },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(prefixes); i++) {
+        if (!g_strcmp0(driver, prefixes[i][0])) {
+            return prefixes[i][1];
+        }
+    }
+    return NULL;
+}
+
+/* "backing.": what the options of the file behind the image start with. Those
+ * of filters in front of the image come first. */
+static GString *backing_prefix(const BdrvOptions *o)
 {
     GString *s = g_string_new(NULL);
+    const char *more;
 
-    while (depth--) {
-        g_string_append(s, "backing.");
+    do {
+        g_autofree char *key = g_strconcat(s->str, "driver", NULL);
+
+        more = filtered(bdrv_options_get(o, key));
+        g_string_append(s, more ? more : "backing.");
+    } while (more);
+    return s;
+}
+
+/* Open the image with a chain that ends before the file @depth files down. */
+static BlockBackend *open_above(const Commit *p, unsigned depth)
+{
+    ImgSource src = p->src;
+    GString *key;
+
+    if (img_expand_source(&src)) {
+        return NULL;
     }
-    return g_string_free(s, FALSE);
+    key = backing_prefix(src.options);
+    while (--depth) {
+        g_string_append(key, "backing.");
+    }
+    bdrv_options_free(bdrv_options_take_prefix(src.options, key->str));
+    g_string_truncate(key, key->len - 1);
+    bdrv_options_set(src.options, key->str, "null");
+    g_string_free(key, TRUE);
+    return img_open(&src);
 }
 
 /* The base is @depth files down. */
 static int commit_across(const Commit *p, unsigned depth,
                          const ImgSource *base_src)
 {
-    g_autofree char *prefix = backing_prefix(depth - 1);
-    g_autofree char *key = g_strconcat(prefix, "backing", NULL);
-    ImgSource src = p->src;
     BlockBackend *base = img_open(base_src), *blk;
     int status = 1;
 
     if (!base) {
         return 1;
     }
-    src.options = bdrv_options_new();
-    bdrv_options_set(src.options, key, "null");
-    blk = img_open(&src);
+    blk = open_above(p, depth);
     if (blk) {
-        status = img_close(blk, src.filename, copy(p, blk, base));
+        status = img_close(blk, p->src.filename, copy(p, blk, base));
     }
-    return img_close(base, base_src->filename, status);
+    return img_close(base, p->base, status);
 }
+
+/* ---- which file is the base ---- */
+
+/* A walk down the chain. */
+typedef struct Layer {
+    ImgSource src;      /* options: all that the command line says of it */
+    BlkImageInfo *above;
+    bool renamed;       /* by the command line, not named by the header */
+} Layer;
 
 static bool same_path(const char *a, const char *b)
 {
@@ -81,32 +127,67 @@ static bool same_path(const char *a, const char *b)
     return !strcmp(a, b) || (one && two && !strcmp(one, two));
 }
 
-/* Is @base, seen from where the image is, the backing file of @info? */
-static bool is_base(const BlkImageInfo *info, const char *base)
+/* Is it called @base, seen from where the image above it is? */
+static bool is_base(const Layer *l, const char *base)
 {
-    g_autofree char *path = bdrv_combine_filename(info->filename, base);
+    g_autofree char *path = bdrv_combine_filename(l->above->filename, base);
+    const char *name = l->src.filename;
 
-    return *base && (same_path(info->backing_path, path) ||
-                     !strcmp(info->backing_file, base));
+    name = name ? name : bdrv_options_get(l->src.options, "file.filename");
+    name = name ? name : bdrv_options_get(l->src.options, "filename");
+    return *base && ((name && same_path(name, path)) ||
+                     (!l->renamed && !strcmp(l->above->backing_file, base)));
 }
 
-static int look(const ImgSource *src, BlkImageInfo **ret)
+/* Open the layer alone; its options become those of what is behind it. */
+static int look(ImgSource *src, BlkImageInfo **ret)
 {
-    ImgSource s = *src;
+    ImgSource alone = *src;
+    GString *prefix = backing_prefix(src->options);
     GError *err = NULL;
+    g_autofree char *name = NULL;
     BlockBackend *blk;
     int r;
 
-    s.flags = BDRV_O_NO_BACKING;
-    blk = img_open(&s);
+    src->options = bdrv_options_take_prefix(alone.options, prefix->str);
+    g_string_free(prefix, TRUE);
+    alone.flags = BDRV_O_NO_BACKING;
+    blk = img_open(&alone);
     if (!blk) {
         return 1;
     }
+    name = g_strdup(bdrv_get_filename(blk_bs(blk)));
     r = blk_image_info(blk, ret, &err);
     if (r < 0) {
         img_fail(&err, r);
     }
-    return img_close(blk, s.filename, r < 0);
+    return img_close(blk, name, r < 0);
+}
+
+/* On to the file behind. Returns 1, 0 at the end of the chain, or -1 after a
+ * message. */
+static int go_down(Layer *l)
+{
+    g_autofree char *none = bdrv_options_take(l->src.options, "backing");
+    BlkImageInfo *info = NULL;
+    BdrvOptions *o;
+
+    if (look(&l->src, &info)) {
+        return -1;
+    }
+    blk_image_info_free(l->above);
+    l->above = info;
+    o = l->src.options;
+    l->renamed = bdrv_options_has_prefix(o, "file") ||
+                 bdrv_options_get(o, "filename");
+    l->src.filename = l->renamed ? NULL : g_intern_string(info->backing_path);
+    if (none || (!l->renamed && !info->backing_path)) {
+        return 0;
+    }
+    if (!l->renamed && info->backing_format) {
+        bdrv_options_set_default(o, "driver", info->backing_format);
+    }
+    return img_expand_source(&l->src) ? -1 : 1;
 }
 
 /*
@@ -115,32 +196,25 @@ static int look(const ImgSource *src, BlkImageInfo **ret)
  */
 static unsigned find_base(const Commit *p, ImgSource *ret)
 {
-    g_autoptr(BlkImageInfo) info = NULL;
-    ImgSource src = p->src;
+    Layer l = { .src = p->src };
+    unsigned depth = 0;
+    int r = img_expand_source(&l.src) ? -1 : 1;
 
-    for (unsigned depth = 1; depth < 200; depth++) {
-        BlkImageInfo *next = NULL;
-
-        if (look(&src, &next)) {
-            return 0;
-        }
-        blk_image_info_free(info);
-        info = next;
-        if (!info->backing_path) {
-            break;
-        }
-        src = (ImgSource) { .filename = info->backing_path,
-                            .format = info->backing_format };
-        if (is_base(info, p->base)) {
-            *ret = src;
+    while (r > 0 && ++depth < 200) {
+        r = go_down(&l);
+        if (r > 0 && is_base(&l, p->base)) {
+            *ret = l.src;
             ret->flags = p->src.flags;
-            ret->filename = g_intern_string(src.filename);
-            ret->format = g_intern_string(src.format);
+            blk_image_info_free(l.above);
             return depth;
         }
     }
-    img_error("%s: '%s' is not in its backing chain", p->src.filename,
-              p->base);
+    if (r >= 0) {
+        img_error("%s: '%s' is not in its backing chain", p->src.filename,
+                  p->base);
+    }
+    bdrv_options_free(l.src.options);
+    blk_image_info_free(l.above);
     return 0;
 }
 
@@ -154,7 +228,12 @@ static int run(const Commit *p)
         return 1;
     }
     img_progress_start(p->progress);
-    status = depth == 1 ? commit_one(p) : commit_across(p, depth, &base);
+    if (depth > 1) {
+        status = commit_across(p, depth, &base);
+    } else {
+        bdrv_options_free(base.options);
+        status = commit_one(p);
+    }
     img_progress_end(status == 0);
     if (status == 0 && !p->quiet) {
         puts("Image committed.");

@@ -291,6 +291,41 @@ static int source_options(const ImgSource *src, BdrvOptions **ret)
     return 0;
 }
 
+/* The same after a look at the format. */
+static int take_words(const ImgSource *src, BdrvOptions **ret)
+{
+    if (src->format && src->image_opts) {
+        bdrv_options_free(src->options);
+        return img_error("--image-opts and a format exclude each other; say "
+                         "driver=%s", src->format);
+    }
+    if (src->format && img_check_format(src->format)) {
+        bdrv_options_free(src->options);
+        return 1;
+    }
+    return source_options(src, ret);
+}
+
+int img_expand_source(ImgSource *src)
+{
+    GError *err = NULL;
+    BdrvOptions *o;
+    int ret;
+
+    if (take_words(src, &o)) {
+        src->options = NULL;
+        return 1;
+    }
+    src->options = o;
+    src->format = NULL;
+    if (src->image_opts) {
+        src->filename = NULL;
+        src->image_opts = false;
+    }
+    ret = bdrv_options_expand_json(o, &src->filename, &err);
+    return ret < 0 ? img_fail(&err, ret) : 0;
+}
+
 BlockBackend *img_open(const ImgSource *src)
 {
     BdrvOptions *o;
@@ -298,17 +333,7 @@ BlockBackend *img_open(const ImgSource *src)
     GError *err = NULL;
     int ret;
 
-    if (src->format && src->image_opts) {
-        bdrv_options_free(src->options);
-        img_error("--image-opts and a format exclude each other; say "
-                  "driver=%s", src->format);
-        return NULL;
-    }
-    if (src->format && img_check_format(src->format)) {
-        bdrv_options_free(src->options);
-        return NULL;
-    }
-    if (source_options(src, &o)) {
+    if (take_words(src, &o)) {
         return NULL;
     }
     ret = blk_open(img_ctx, src->image_opts ? NULL : src->filename, o,

@@ -91,6 +91,9 @@ typedef struct ImgSource {
     BdrvOptions *options;   /* more of them, consumed; NULL: none */
 } ImgSource;
 
+/* All that @src says (--image-opts, json:, the format) as options, a plain
+ * filename aside. 0, or 1 after a message; free src->options in any case. */
+int img_expand_source(ImgSource *src);
 /* Open what @src says. NULL after a message. */
 BlockBackend *img_open(const ImgSource *src);
 /* Close; returns @status, or 1 after a message when it fails. */

@@ -87,18 +87,10 @@ static int create_overlay(const BdrvOptions *options, unsigned flags,
 /* A name of any kind as an option. */
 static int add_name(BdrvOptions *options, const char *filename, GError **errp)
 {
-    const char *json = g_str_has_prefix(filename, "json:")
-                       ? filename + strlen("json:") : NULL;
-    BdrvOptions *more;
-    int ret;
+    int ret = bdrv_options_expand_json(options, &filename, errp);
 
-    if (!json) {
+    if (ret == 0 && filename) {
         bdrv_options_set(options, "filename", filename);
-        return 0;
-    }
-    ret = bdrv_options_parse_json(&more, json, errp);
-    if (ret == 0) {
-        bdrv_options_merge(options, more);
     }
     return ret;
 }
