@@ -361,6 +361,11 @@ dd -O qcow2 if=q of=link
 dd if=q of=hard
 ~ rebase -b top -F qcow2 top
 ~ rebase -u -b q -F qcow2 q
+~ rebase -u -b top -F qcow2 q
+~ rebase -u -b file:top -F qcow2 q
+~ rebase -u -b 'json:{"driver":"qcow2","file":{"driver":"file","filename":"top"}}' -F qcow2 q
+~ create -u -f qcow2 -b top -F qcow2 q 4M
+~ create -u -f qcow2 -b top -F qcow2 -o data_file=q t 4M
 bitmap --merge b0 -b maps -F qcow2 maps nosuch
 """
 

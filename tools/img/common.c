@@ -345,6 +345,53 @@ BlockBackend *img_open(const ImgSource *src)
     return blk;
 }
 
+/* One file of a chain: is it @name? Else *@ret_next is the file behind it, or
+ * NULL; its options are the caller's. */
+static bool layer_is(const ImgSource *src, const char *name,
+                     BlkImageInfo **ret_next)
+{
+    BdrvOptions *o = bdrv_options_new();
+    BlockBackend *blk = NULL;
+    bool found;
+
+    *ret_next = NULL;
+    if (bdrv_is_same_file(src->filename, name)) {
+        bdrv_options_free(o);
+        return true;
+    }
+    if (src->format) {
+        bdrv_options_set(o, "driver", src->format);
+    }
+    if (blk_open(img_ctx, src->filename, o, BDRV_O_NO_BACKING | BDRV_O_NO_IO |
+                 BDRV_O_FORCE_SHARE, &blk, NULL) < 0) {
+        return false;
+    }
+    found = bdrv_has_file(blk_bs(blk), name);
+    (void)blk_image_info(blk, ret_next, NULL);
+    (void)blk_close(blk);
+    return found;
+}
+
+bool img_chain_has_file(const ImgSource *src, const char *name)
+{
+    g_autoptr(BlkImageInfo) info = NULL;
+    ImgSource s = *src;
+
+    for (unsigned depth = 0; depth < 200; depth++) {
+        BlkImageInfo *next;
+        bool found = layer_is(&s, name, &next);
+
+        blk_image_info_free(info);
+        info = next;
+        if (found || !info || !info->backing_path) {
+            return found;
+        }
+        s.filename = info->backing_path;
+        s.format = info->backing_format;
+    }
+    return false; /* a loop, but not through @name */
+}
+
 int img_close(BlockBackend *blk, const char *filename, int status)
 {
     int ret = blk_close(blk);

@@ -96,6 +96,8 @@ typedef struct ImgSource {
 int img_expand_source(ImgSource *src);
 /* Open what @src says. NULL after a message. */
 BlockBackend *img_open(const ImgSource *src);
+/* Is file @name in the chain of @src, as far as that can be opened? */
+bool img_chain_has_file(const ImgSource *src, const char *name);
 /* Close; returns @status, or 1 after a message when it fails. */
 int img_close(BlockBackend *blk, const char *filename, int status);
 /* Cache mode @mode of option -@letter into *@flags. 0, or 1 after a message. */
@@ -145,11 +147,11 @@ int img_parse_create_options(const char *format, GPtrArray *texts,
                              bool amend, BdrvOptions **ret);
 /*
  * Neither @filename, which is about to be emptied, nor @data_file (or NULL) may
- * be in the chain of @backing, called @path (NULL: it was not opened, only that
- * name counts). Returns 0, or 1 after a message.
+ * be in the chain of @src, which is open as @backing (NULL: it is not, and need
+ * not be there). Returns 0, or 1 after a message.
  */
 int img_check_overwrite(const char *filename, const char *data_file,
-                        const char *path, BlockBackend *backing);
+                        const ImgSource *src, BlockBackend *backing);
 /* The same for what is to be copied: without locks (-U) nothing else keeps it
  * from being emptied. */
 int img_check_sources(const char *filename, const char *data_file,

@@ -115,7 +115,7 @@ static int backing_length(ConvertCmd *p)
     if (!blk) {
         return 1;
     }
-    if (img_check_overwrite(p->target.filename, p->data_file, path, blk)) {
+    if (img_check_overwrite(p->target.filename, p->data_file, &src, blk)) {
         return img_close(blk, path, 1);
     }
     size = blk_getlength(blk);

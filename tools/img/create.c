@@ -84,19 +84,18 @@ static int use_backing(const Create *p, const char *filename, BdrvOptions *o)
         return 0;
     }
     path = bdrv_combine_filename(filename, backing);
-    if (check_backing(p, filename, o, path) ||
-        img_check_overwrite(filename, data_file, path, NULL)) {
+    src.filename = path;
+    if (check_backing(p, filename, o, path)) {
         return 1;
     }
     if (p->unchecked) {
-        return 0;
+        return img_check_overwrite(filename, data_file, &src, NULL);
     }
-    src.filename = path;
     blk = img_open(&src);
     if (!blk) {
         return 1;
     }
-    if (img_check_overwrite(filename, data_file, path, blk)) {
+    if (img_check_overwrite(filename, data_file, &src, blk)) {
         return img_close(blk, path, 1);
     }
     size = blk_getlength(blk);

@@ -282,9 +282,9 @@ int img_parse_create_options(const char *format, GPtrArray *texts,
 /* ---- creating ---- */
 
 int img_check_overwrite(const char *filename, const char *data_file,
-                        const char *path, BlockBackend *backing)
+                        const ImgSource *src, BlockBackend *backing)
 {
-    const char *names[] = { filename, data_file };
+    const char *names[] = { filename, data_file }, *path = src->filename;
 
     for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
         const char *name = names[i];
@@ -293,8 +293,8 @@ int img_check_overwrite(const char *filename, const char *data_file,
             return img_error("%s: an image cannot be its own backing file",
                              name);
         }
-        if (name && (bdrv_is_same_file(name, path) ||
-                     (backing && bdrv_has_file(blk_bs(backing), name)))) {
+        if (name && (backing ? bdrv_has_file(blk_bs(backing), name)
+                             : img_chain_has_file(src, name))) {
             return img_error("%s: backing file '%s' needs what is in it, "
                              "which would be lost; take another name", name,
                              path);

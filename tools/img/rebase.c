@@ -85,12 +85,13 @@ static int change(const Rebase *p)
     return ret < 0 ? img_fail(&err, ret) : 0;
 }
 
-/* No disk can be read through a backing file that is itself. */
-static bool names_itself(const Rebase *p)
+/* No disk can be read through a backing file that is itself, or based on it. */
+static bool leads_back(const Rebase *p)
 {
     g_autofree char *path = new_path(p);
+    const ImgSource src = { .filename = path, .format = p->format };
 
-    return bdrv_is_same_file(bdrv_get_filename(blk_bs(p->blk)), path);
+    return img_chain_has_file(&src, bdrv_get_filename(blk_bs(p->blk)));
 }
 
 static int rebase(Rebase *p)
@@ -110,9 +111,10 @@ static int rebase(Rebase *p)
     if (new_name(p) && img_check_format(p->format)) {
         return 1;
     }
-    if (new_name(p) && names_itself(p)) {
-        return img_error("%s: its backing file would be itself; no disk can "
-                         "be read so", p->src.filename);
+    if (new_name(p) && leads_back(p)) {
+        return img_error("%s: its backing file would be itself, or '%s', "
+                         "which is based on it; no disk can be read so",
+                         p->src.filename, p->backing);
     }
     if (!p->quiet && !p->unsafe) {
         warn_of_snapshots(p);
