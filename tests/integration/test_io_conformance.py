@@ -267,6 +267,13 @@ SAME = [
     q("reopen -r -c none", "read -P 0x41 0 1k"),
     q("reopen -o cache.direct=on", "length"),
     q("reopen -o auto-read-only=on", "length"),
+    q("write -P 1 0 64k", "reopen -o lazy-refcounts=on", "read -P 1 0 64k",
+      "write -P 2 64k 64k", "reopen -c none", "read -P 1 0 64k",
+      "read -P 2 64k 64k", "map", options=("-s",)),
+    q("reopen -o overlap-check=all", "read 0 512", "close", "length",
+      options=("-s",)),
+    opts((), "open -s q.qcow2", "write -P 1 0 64k", "reopen",
+         "read -P 1 0 64k"),
     opts(("--image-opts", "driver=qcow2,file.filename=q.qcow2,"
           "auto-read-only=on,file.auto-read-only=off"), "write 0 1"),
     opts((), "open -o driver=qcow2,file.filename=q.qcow2", "length", "info"),

@@ -226,6 +226,18 @@ class PipeTest(Session):
             got, out, _ = self.run_io("q.qcow2", text=f"length\n{command}\n")
             self.assertEqual((got, out), (status, "firn-io> 4 MiB\nfirn-io> "))
 
+    def test_the_image_of_snapshot_mode_is_gone_after_a_crash(self):
+        where = os.path.join(self.dir, "tmp")
+        os.mkdir(where)
+        status, out, errors = self.run_io(
+            "-s", "-c", "write -q -P 7 0 1M", "-c", "reopen -r", "-c",
+            "read -P 7 0 1M", "-c", "sigraise 9", "q.qcow2",
+            env=dict(os.environ, TMPDIR=where))
+        self.assertEqual((status, errors), (-9, ""))
+        self.assertEqual(out, "read 1048576/1048576 bytes at offset 0\n"
+                         "1 MiB, 1 ops; TIMES\n")
+        self.assertEqual(os.listdir(where), [])
+
     def test_lines_may_be_long_but_not_endless(self):
         _, out, _ = self.run_io("q.qcow2",
                                 text="length" + " " * 500000 + "\nlength\n")

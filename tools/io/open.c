@@ -95,27 +95,56 @@ static int add_name(BdrvOptions *options, const char *filename, GError **errp)
     return ret;
 }
 
+/*
+ * The file that -s writes to, or -1. It has no name, so that nothing is left
+ * of it whatever happens; what reopen opens is the descriptor.
+ */
+static int overlay_fd = -1;
+
+static void drop_overlay(void)
+{
+    if (overlay_fd >= 0) {
+        close(overlay_fd);
+        overlay_fd = -1;
+    }
+}
+
+/* Make that file. NULL with @errp; else the name by which it is opened. */
+static char *make_overlay(GError **errp)
+{
+    g_autofree char *path = NULL, *name = NULL;
+
+    overlay_fd = g_file_open_tmp("firn-io-XXXXXX", &path, errp);
+    if (overlay_fd < 0) {
+        return NULL;
+    }
+    name = g_strdup_printf("/proc/self/fd/%d", overlay_fd);
+    if (access(name, F_OK) < 0) {
+        return g_steal_pointer(&path); /* without /proc it keeps its name */
+    }
+    unlink(path);
+    return g_steal_pointer(&name);
+}
+
 /* Consumes @options. */
 static int open_overlay(BdrvOptions *options, const IoOpen *o, GError **errp)
 {
     /* What is written is of no use after a crash, and nobody else's. */
     unsigned flags = (o->flags & ~BDRV_O_FORCE_SHARE) | BDRV_O_NO_FLUSH;
-    g_autofree char *path = NULL;
+    g_autofree char *name = make_overlay(errp);
     BdrvOptions *top = NULL;
-    int fd = g_file_open_tmp("firn-io-XXXXXX", &path, errp);
     int ret;
 
-    if (fd < 0) {
+    if (!name) {
         bdrv_options_free(options);
         return -EIO;
     }
-    close(fd);
-    ret = create_overlay(options, o->flags, path, errp);
+    ret = create_overlay(options, o->flags, name, errp);
     if (ret == 0) {
         top = bdrv_options_new();
         bdrv_options_set(top, "driver", "qcow2");
         bdrv_options_set(top, "file.driver", "file");
-        bdrv_options_set(top, "file.filename", path);
+        bdrv_options_set(top, "file.filename", name);
         if (o->copy_on_read) {
             bdrv_options_set(top, "copy-on-read", "on");
         }
@@ -127,7 +156,12 @@ static int open_overlay(BdrvOptions *options, const IoOpen *o, GError **errp)
     } else {
         bdrv_options_free(options);
     }
-    unlink(path);
+    if (!g_str_has_prefix(name, "/proc/")) {
+        unlink(name);
+    }
+    if (ret < 0) {
+        drop_overlay();
+    }
     return ret;
 }
 
@@ -222,6 +256,7 @@ int io_close_image(void)
     AIO_WAIT_WHILE(io.ctx, io.aio > 0);
     io.blk = NULL;
     ret = blk_close(blk);
+    drop_overlay();
     if (ret < 0) {
         io_error("closing failed: %s", g_strerror(-ret));
     }
