@@ -3,7 +3,7 @@
  * See secret.h. A secret is kept as bytes of its own memory that is cleared
  * before it is freed; what it was read from is cleared as well.
  */
-#include "block/secret.h"
+#include "block/secret_int.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -74,8 +74,9 @@ static int read_secret_file(const char *path, char **ret, size_t *ret_n,
                            "%d bytes", path, MAX_SECRET);
 }
 
-/* Base64 of @text, which may have line ends, in place. */
-static int decode_base64(char *text, size_t *n, GError **errp)
+/* Base64 of @text, which may have line ends, in place; @what it is. */
+static int decode_base64(const char *what, char *text, size_t *n,
+                         GError **errp)
 {
     gint state = 0;
     guint save = 0;
@@ -84,14 +85,47 @@ static int decode_base64(char *text, size_t *n, GError **errp)
     size_t out;
 
     if (used != *n) {
-        return set_error(errp, -EINVAL, "the secret is not base64");
+        return set_error(errp, -EINVAL, "%s is not base64", what);
     }
     out = g_base64_decode_step(text, used, (guchar *)text, &state, &save);
     if (state) {
-        return set_error(errp, -EINVAL, "the secret is not base64");
+        return set_error(errp, -EINVAL, "%s is not base64", what);
     }
     *n = out;
     return 0;
+}
+
+/* With what the bytes are encrypted; no keyid: they are not. */
+typedef struct Lock {
+    char *keyid;
+    char *iv;               /* base64, then bytes */
+    GBytes *key;
+} Lock;
+
+static void lock_clear(Lock *l)
+{
+    g_clear_pointer(&l->key, g_bytes_unref);
+    g_clear_pointer(&l->keyid, g_free);
+    g_clear_pointer(&l->iv, g_free);
+}
+
+static int find_key(Lock *l, GError **errp)
+{
+    size_t n = strlen(l->iv);
+    int ret = secret_lookup(l->keyid, &l->key, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (g_bytes_get_size(l->key) != SECRET_KEY_BYTES) {
+        return set_error(errp, -EINVAL, "secret '%s' cannot be a key: it has "
+                         "%zu bytes, not %d", l->keyid,
+                         g_bytes_get_size(l->key), SECRET_KEY_BYTES);
+    }
+    ret = decode_base64("iv", l->iv, &n, errp);
+    return ret < 0 || n == SECRET_IV_BYTES ? ret
+           : set_error(errp, -EINVAL, "iv has %zu bytes, not %d", n,
+                       SECRET_IV_BYTES);
 }
 
 static int take_bytes(BdrvOptions *opts, char **ret_data, size_t *ret_n,
@@ -101,23 +135,39 @@ static int take_bytes(BdrvOptions *opts, char **ret_data, size_t *ret_n,
     g_autofree char *format = bdrv_options_take(opts, "format");
     char *data = bdrv_options_take(opts, "data");
     size_t n = data ? strlen(data) : 0;
-    int ret = 0;
+    Lock l = {
+        .keyid = bdrv_options_take(opts, "keyid"),
+        .iv = bdrv_options_take(opts, "iv"),
+    };
+    int ret;
 
     ret = bdrv_options_check_empty(opts, errp);
     if (ret == 0 && !data == !path) {
         ret = set_error(errp, -EINVAL, "a secret has either data or file");
+    }
+    if (ret == 0 && !l.keyid != !l.iv) {
+        ret = set_error(errp, -EINVAL, "a secret has both keyid and iv, or "
+                        "neither");
     }
     if (ret == 0 && format && strcmp(format, "raw") &&
         strcmp(format, "base64")) {
         ret = bdrv_options_refuse("format", format,
                                   NEAREST_LIST("raw", "base64"), errp);
     }
+    if (ret == 0 && l.keyid) {
+        ret = find_key(&l, errp);
+    }
     if (ret == 0 && path) {
         ret = read_secret_file(path, &data, &n, errp);
     }
     if (ret == 0 && format && !strcmp(format, "base64")) {
-        ret = decode_base64(data, &n, errp);
+        ret = decode_base64("the secret", data, &n, errp);
     }
+    if (ret == 0 && l.key) {
+        ret = secret_decrypt(g_bytes_get_data(l.key, NULL),
+                             (const uint8_t *)l.iv, data, &n, errp);
+    }
+    lock_clear(&l);
     if (ret < 0) {
         if (data) {
             wipe(data, n);
@@ -156,6 +206,18 @@ int secret_add(const char *id, BdrvOptions *opts, GError **errp)
     return ret;
 }
 
+/* A name as QEMU wants it. */
+static bool is_identifier(const char *id)
+{
+    if (!g_ascii_isalpha(*id)) {
+        return false;
+    }
+    while (g_ascii_isalnum(*id) || (*id && strchr("-._", *id))) {
+        id++;
+    }
+    return !*id;
+}
+
 int secret_add_object(const char *text, GError **errp)
 {
     g_autoptr(BdrvOptions) opts = NULL;
@@ -190,6 +252,11 @@ int secret_add_object(const char *text, GError **errp)
     id = bdrv_options_take(opts, "id");
     if (!id) {
         return bdrv_options_missing(opts, "--object secret", "id", errp);
+    }
+    if (!is_identifier(id)) {
+        return set_error(errp, -EINVAL, "--object secret: id '%s' is not a "
+                         "name: a letter, then letters, digits, '-', '.' and "
+                         "'_'", id);
     }
     ret = secret_add(id, g_steal_pointer(&opts), errp);
     return ret < 0 ? prefix_error(errp, ret, "--object secret: ") : 0;

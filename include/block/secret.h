@@ -13,7 +13,9 @@
 
 /*
  * Add a secret. @opts (consumed) are "data", or "file" whose bytes are taken
- * as they are, and "format", which is raw (the default) or base64.
+ * as they are, and "format", which is raw (the default) or base64. With
+ * "keyid", the name of a secret of 32 bytes, and "iv", 16 bytes in base64, they
+ * are encrypted (AES-256, CBC).
  * Returns 0, -EEXIST, -EINVAL, or why the file cannot be read.
  */
 int secret_add(const char *id, BdrvOptions *opts, GError **errp);
