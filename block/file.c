@@ -52,8 +52,12 @@ typedef struct FileState {
 static int file_parse_filename(const char *filename, BdrvOptions *options,
                                GError **errp)
 {
-    bdrv_options_set_default(options, "filename",
-                             filename + strlen(FILE_PREFIX));
+    const char *name = filename + strlen(FILE_PREFIX);
+    /* Shown alone it must not be taken for another protocol's. */
+    g_autofree char *path = g_strconcat(bdrv_has_protocol(name) ? "./" : "",
+                                        name, NULL);
+
+    bdrv_options_set_default(options, "filename", path);
     return 0;
 }
 
