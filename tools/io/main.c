@@ -258,6 +258,7 @@ int main(int argc, char **argv)
     setlocale(LC_ALL, "");
     setlocale(LC_NUMERIC, "C"); /* scripts read our numbers */
     signal(SIGPIPE, SIG_IGN); /* the image is closed nevertheless */
+    signal(SIGUSR1, SIG_IGN); /* asks firn-img for progress; there is none */
     io.program = g_path_get_basename(argv[0]);
     a.commands = g_ptr_array_new();
     parse_args(&a, argc, argv);

@@ -44,6 +44,7 @@ static int cmd_sleep(int argc, char **argv)
 
 static int cmd_sigraise(int argc, char **argv)
 {
+    struct sigaction now;
     int sig;
 
     if (!parse_int(argv[1], &sig)) {
@@ -54,7 +55,9 @@ static int cmd_sigraise(int argc, char **argv)
         return -EINVAL;
     }
     io_flush_output(); /* what was reported so far is not lost */
-    signal(sig, SIG_DFL); /* as from outside, with nothing closed before */
+    if (sigaction(sig, NULL, &now) == 0 && now.sa_handler != SIG_IGN) {
+        signal(sig, SIG_DFL); /* as kill -9: nothing is closed before */
+    }
     raise(sig);
     return 0;
 }
