@@ -5,14 +5,17 @@ reach: devices, full disks, media that cannot be read, what the kernel is asked
 for, signals and terminals.
 """
 
+import fcntl
 import os
 import pty
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 
@@ -379,11 +382,30 @@ class ConvertTest(unittest.TestCase):
             os.remove('b.raw')
         self.assertRegex(err, rb'^    \(\d+\.\d\d/100%\)\n$')
 
-    def test_a_terminal_gets_rate_and_time_left_too(self):
-        self.make('a.raw', 8 * MIB, [(0, 8 * MIB)])
+    def test_sigusr1_ends_no_command(self):
+        # Not even while it starts, or where there is no progress to show.
+        self.img('create', '-q', '-f', 'qcow2', 'a.qcow2', '64M')
+        child = self.start('bench', '-q', '-c', '20000', '-d', '1', 'a.qcow2',
+                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.PIPE)
+        caught = 0
+        while not caught & 1 << signal.SIGUSR1 - 1:
+            self.assertIsNone(child.poll(), 'it does not catch SIGUSR1')
+            with open('/proc/%d/status' % child.pid, encoding='ascii') as f:
+                caught = int(f.read().split('SigCgt:')[1].split()[0], 16)
+        child.send_signal(signal.SIGUSR1)
+        self.assertEqual(child.communicate(timeout=TIMEOUT)[1], b'')
+        self.assertEqual(child.returncode, 0)
+
+    # ---- terminals ----
+
+    def on_terminal(self, *args, columns=80, status=0):
+        """What firn-img writes to a terminal, and what is seen there."""
         master, slave = pty.openpty()
-        child = self.start('convert', '-p', '-r', '8M', 'a.raw', 'b.raw',
-                           stdin=subprocess.DEVNULL, stdout=slave)
+        fcntl.ioctl(slave, termios.TIOCSWINSZ,
+                    struct.pack('HHHH', 24, columns, 0, 0))
+        child = self.start(*args, stdin=subprocess.DEVNULL, stdout=slave,
+                           stderr=slave)
         os.close(slave)
         text = b''
         try:
@@ -395,14 +417,44 @@ class ConvertTest(unittest.TestCase):
         except OSError:     # the other end is closed
             pass
         os.close(master)
-        self.assertEqual(child.wait(TIMEOUT), 0)
+        self.assertEqual(child.wait(TIMEOUT), status, text)
         text = text.decode()
+        lines = []
+        for line in text.split('\n'):
+            seen = ''
+            for part in line.split('\r'):
+                self.assertLess(len(part), columns, 'is wrapped')
+                seen = part + seen[len(part):]
+            lines.append(seen.rstrip())
+        return text, lines
+
+    def test_a_terminal_gets_rate_and_time_left_too(self):
+        self.make('a.raw', 8 * MIB, [(0, 8 * MIB)])
+        text, lines = self.on_terminal('convert', '-p', '-r', '8M', 'a.raw',
+                                       'b.raw')
         self.assertRegex(text, r'\(\d+\.\d\d/100%\)  [\d.e+]+ [KMG]iB/s  '
                                r'ETA \d+:\d\d')
-        self.assertRegex(text, r'\(100\.00/100%\) *\r\r?\n$')
-        # What is longer is not left standing behind what is shorter.
-        last = text.rstrip('\r\n').split('\r')
-        self.assertGreaterEqual(len(last[-1]), len(last[-2].rstrip()))
+        self.assertEqual(lines, ['    (100.00/100%)', ''])
+
+    def test_a_narrow_terminal_gets_what_fits(self):
+        self.make('a.raw', 8 * MIB, [(0, 8 * MIB)])
+        for columns, seen in (32, 'iB/s'), (20, '%'):
+            text, lines = self.on_terminal('convert', '-p', '-r', '16M',
+                                           'a.raw', 'b.raw', columns=columns)
+            self.assertIn(seen, text)
+            self.assertEqual(lines, ['    (100.00/100%)', ''])
+
+    def test_an_answer_takes_the_place_of_progress(self):
+        self.make('a.raw', 64 * MIB, [(0, 64 * MIB)])
+        shutil.copy('a.raw', 'b.raw')
+        with open('b.raw', 'r+b') as f:
+            f.seek(48 * MIB)
+            f.write(b'x')
+        text, lines = self.on_terminal('compare', '-p', 'a.raw', 'b.raw',
+                                       status=1)
+        self.assertIn('iB/s', text)
+        self.assertEqual(lines, ['Content mismatch at offset %d!' % (48 * MIB),
+                                 '', ''])
 
 
 if __name__ == '__main__':

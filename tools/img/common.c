@@ -23,6 +23,7 @@ static void message(const char *kind, const char *fmt, va_list ap)
     g_autofree char *text = g_strdup_vprintf(fmt, ap);
     g_autofree char *line = one_line(text);
 
+    img_progress_clear();
     fflush(stdout);
     fprintf(stderr, "firn-img: %s%s\n", kind, line);
 }

@@ -125,8 +125,12 @@ void img_print_json_object(JsonObject *o);
 
 /* --- progress.c --- */
 
+/* From now on SIGUSR1 asks for progress. */
+void img_progress_listen(void);
 /* Show "(12.34/100%)" with -p, and once at each SIGUSR1 in any case. */
 void img_progress_start(bool enabled);
+/* Take what is shown off a terminal, before something else is printed. */
+void img_progress_clear(void);
 /* BdrvProgressFunc. */
 void img_progress(uint64_t done, uint64_t total, void *opaque);
 /* @done: all of it, which shows as 100%. */

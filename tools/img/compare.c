@@ -36,21 +36,24 @@ typedef struct Compare {
     ImgSource src[2];
     BlockBackend *blk[2];
     uint64_t size[2];
+    uint64_t total;         /* the longer of both */
     Chunk chunk[2];         /* this and the next, in turns */
     bool strict;
     bool quiet;
     bool progress;
 } Compare;
 
-static int different(const Compare *p, const char *fmt, ...)
+/* Returns COMPARE_DIFFERENT, which most answers mean. */
+static int answer(const Compare *p, const char *fmt, ...)
     G_GNUC_PRINTF(2, 3);
 
-static int different(const Compare *p, const char *fmt, ...)
+static int answer(const Compare *p, const char *fmt, ...)
 {
     va_list ap;
 
     va_start(ap, fmt);
     if (!p->quiet) {
+        img_progress_clear();
         vprintf(fmt, ap);
         putchar('\n');
     }
@@ -133,8 +136,8 @@ static int compare_chunk(const Compare *p, const Chunk *c,
     while (equal(c, zero, at, MIN(SECTOR, c->bytes - at))) {
         at += SECTOR;
     }
-    return different(p, "Content mismatch at offset %" PRIu64 "!",
-                     c->offset + at);
+    return answer(p, "Content mismatch at offset %" PRIu64 "!",
+                  c->offset + at);
 }
 
 /* At most one image has zeroes there. */
@@ -155,6 +158,9 @@ static int compare_data(Compare *p, uint64_t offset, uint64_t bytes,
             start_reading(p, next, offset, bytes, zero);
         }
         ret = compare_chunk(p, done, zero);
+        if (ret == COMPARE_EQUAL) {
+            img_progress(offset, p->total, NULL);
+        }
         now = next;
         next = done;
     }
@@ -163,7 +169,7 @@ static int compare_data(Compare *p, uint64_t offset, uint64_t bytes,
 }
 
 /* What both have. */
-static int compare_common(Compare *p, uint64_t end, uint64_t total)
+static int compare_common(Compare *p, uint64_t end)
 {
     BlkExtent e[2];
     uint64_t bytes;
@@ -181,12 +187,12 @@ static int compare_common(Compare *p, uint64_t end, uint64_t total)
         }
         bytes = MIN(e[0].bytes, e[1].bytes);
         if (p->strict && e[0].flags != e[1].flags) {
-            return different(p, "Strict mode: Offset %" PRIu64
-                             " block status mismatch!", at);
+            return answer(p, "Strict mode: Offset %" PRIu64
+                          " block status mismatch!", at);
         }
         ret = zero[0] && zero[1] ? 0 : compare_data(p, at, bytes, zero);
         if (ret == 0) {
-            img_progress(at + bytes, total, NULL);
+            img_progress(at + bytes, p->total, NULL);
         }
     }
     return ret;
@@ -207,7 +213,7 @@ static int compare_rest(Compare *p, int longer, uint64_t offset)
             ret = compare_data(p, offset, e.bytes, zero);
         }
         if (ret == 0) {
-            img_progress(offset + e.bytes, end, NULL);
+            img_progress(offset + e.bytes, p->total, NULL);
         }
     }
     return ret;
@@ -216,21 +222,19 @@ static int compare_rest(Compare *p, int longer, uint64_t offset)
 static int compare(Compare *p)
 {
     uint64_t end = MIN(p->size[0], p->size[1]);
-    uint64_t total = MAX(p->size[0], p->size[1]);
     int ret;
 
-    if (p->strict && end != total) {
-        return different(p, "Strict mode: Image size mismatch!");
+    p->total = MAX(p->size[0], p->size[1]);
+    if (p->strict && end != p->total) {
+        return answer(p, "Strict mode: Image size mismatch!");
     }
-    ret = compare_common(p, end, total);
-    if (ret == 0 && end != total) {
-        if (!p->quiet) {
-            puts("Warning: Image size mismatch!");
-        }
+    ret = compare_common(p, end);
+    if (ret == 0 && end != p->total) {
+        answer(p, "Warning: Image size mismatch!");
         ret = compare_rest(p, p->size[1] > p->size[0], end);
     }
     if (ret == 0) {
-        different(p, "Images are identical.");
+        answer(p, "Images are identical.");
     }
     return ret;
 }

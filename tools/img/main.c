@@ -106,6 +106,7 @@ int main(int argc, char **argv)
     };
     int c;
 
+    img_progress_listen();
     tool_keep_memory();
     setlocale(LC_ALL, "");
     setlocale(LC_NUMERIC, "C");
