@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/json-lines.h"
+#include "tools/one-line.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
@@ -38,7 +39,9 @@ static void dump_value(JsonNode *node, unsigned indent)
             dump_member(name, json_array_get_element(a, i), indent);
         }
     } else if (json_node_get_value_type(node) == G_TYPE_STRING) {
-        fputs(json_node_get_string(node), stdout);
+        g_autofree char *text = one_line_if_seen(json_node_get_string(node));
+
+        fputs(text, stdout);
     } else if (json_node_get_value_type(node) == G_TYPE_BOOLEAN) {
         fputs(json_node_get_boolean(node) ? "true" : "false", stdout);
     } else {

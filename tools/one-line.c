@@ -3,6 +3,7 @@
 
 #include <glib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* More than the longest path that exists, so that none of those is cut. */
 #define MAX_TEXT 8192
@@ -44,4 +45,9 @@ char *one_line(const char *text)
         append(out, text + bytes - MAX_PART, MAX_PART);
     }
     return g_string_free(out, FALSE);
+}
+
+char *one_line_if_seen(const char *text)
+{
+    return isatty(STDOUT_FILENO) ? one_line(text) : g_strdup(text);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Text for messages: names may have any bytes, a message is one line. */
+/* Text to be shown: names may have any bytes, a message is one line. */
 #ifndef FIRN_TOOLS_ONE_LINE_H
 #define FIRN_TOOLS_ONE_LINE_H
 
@@ -9,5 +9,12 @@
  * long. To be freed.
  */
 char *one_line(const char *text);
+
+/*
+ * @text for standard output: as it is, which programs rely on, but on a
+ * terminal as one_line(), so that a name in an image that somebody else has
+ * made cannot move the cursor or change the title. To be freed.
+ */
+char *one_line_if_seen(const char *text);
 
 #endif

@@ -456,6 +456,31 @@ class ConvertTest(unittest.TestCase):
         self.assertEqual(lines, ['Content mismatch at offset %d!' % (48 * MIB),
                                  '', ''])
 
+    def test_names_cannot_control_a_terminal(self):
+        bad = 'a\x1b]0;x\x07\n\udcff'
+        shown = r'a\x1b]0;x\x07\n\xff'
+        self.make('base', MIB, [(0, MIB)])
+        os.rename('base', bad)
+        self.img('create', '-q', '-f', 'qcow2', '-b', bad, '-F', 'raw',
+                 'over.qcow2')
+        self.img('snapshot', '-c', bad, 'over.qcow2')
+        self.img('bitmap', '--add', 'over.qcow2', 'b\x1bm')
+        for words, times in [(('info', 'over.qcow2'), 2),
+                             (('info', '-f', 'raw', bad), 1),
+                             (('snapshot', '-l', 'over.qcow2'), 1),
+                             (('map', 'over.qcow2'), 1),
+                             (('create', '-f', 'qcow2', '-u', '-b', bad, '-F',
+                               'raw', bad + '2', '1M'), 2)]:
+            with self.subTest(words):
+                text, _ = self.on_terminal(*words, columns=999)
+                self.assertEqual(text.count(shown), times, text)
+                self.assertRegex(text, r'^[^\x00-\x09\x0b\x0c\x0e-\x1f]+$')
+                # Programs get the very name.
+                done = subprocess.run([IMG, *words], stdin=subprocess.DEVNULL,
+                                      capture_output=True, timeout=TIMEOUT,
+                                      check=True)
+                self.assertEqual(done.stdout.count(os.fsencode(bad)), times)
+
 
 if __name__ == '__main__':
     unittest.main()

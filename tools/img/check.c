@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* firn-img check */
 #include "tools/img/common.h"
+#include "tools/one-line.h"
 
 enum { CHECK_CORRUPT = 2, CHECK_LEAKS = 3, CHECK_NOTHING = 63 };
 
@@ -13,7 +14,9 @@ typedef struct Check {
 
 static void report(const char *text, void *opaque)
 {
-    fprintf(stderr, "%s\n", text);
+    g_autofree char *line = one_line(text);
+
+    fprintf(stderr, "%s\n", line);
 }
 
 static void print_human(const BdrvCheckResult *r)

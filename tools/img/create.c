@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* firn-img create */
 #include "tools/img/common.h"
+#include "tools/one-line.h"
 
 typedef struct Create {
     const char *format;
@@ -129,15 +130,19 @@ static int set_size(const char *filename, const char *size, BdrvOptions *o)
 
 static int create(const Create *p, const char *filename, BdrvOptions *o)
 {
-    g_autofree char *text = NULL;
+    g_autofree char *text = NULL, *seen = NULL;
 
     if (!bdrv_options_get(o, "size")) {
         bdrv_options_free(o);
         return img_error("%s: the size is missing", filename);
     }
     if (!p->quiet) {
-        text = img_describe_create(p->format, o);
-        printf("Formatting '%s', fmt=%s%s\n", filename, p->format, text);
+        g_autofree char *all = img_describe_create(p->format, o);
+
+        text = g_strdup_printf("Formatting '%s', fmt=%s%s", filename,
+                               p->format, all);
+        seen = one_line_if_seen(text);
+        puts(seen);
         fflush(stdout);
     }
     img_when_stopped("'%s' was not created", filename);

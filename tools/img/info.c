@@ -2,6 +2,7 @@
 /* firn-img info */
 #include "tools/img/common.h"
 #include "tools/json-lines.h"
+#include "tools/one-line.h"
 
 typedef struct Node {
     BlkImageInfo *info;
@@ -19,18 +20,25 @@ static void node_free(void *opaque)
 
 /* ---- for people ---- */
 
+static void print_name(const char *before, const char *name, const char *after)
+{
+    g_autofree char *seen = one_line_if_seen(name);
+
+    printf("%s%s%s", before, seen, after);
+}
+
 static void print_backing(const BlkImageInfo *info)
 {
     if (!info->backing_file) {
         return;
     }
-    printf("backing file: %s", info->backing_file);
+    print_name("backing file: ", info->backing_file, "");
     if (strcmp(info->backing_file, info->backing_path)) {
-        printf(" (actual path: %s)", info->backing_path);
+        print_name(" (actual path: ", info->backing_path, ")");
     }
     putchar('\n');
     if (info->backing_format) {
-        printf("backing file format: %s\n", info->backing_format);
+        print_name("backing file format: ", info->backing_format, "\n");
     }
 }
 
@@ -40,8 +48,9 @@ static void print_human(const Node *n)
     g_autofree char *size = img_size_text(info->virtual_size);
     g_autofree char *actual = img_size_text(info->actual_size);
 
-    printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64
-           " bytes)\ndisk size: %s\n", info->filename, info->format, size,
+    print_name("image: ", info->filename, "\n");
+    printf("file format: %s\nvirtual size: %s (%" PRIu64
+           " bytes)\ndisk size: %s\n", info->format, size,
            info->virtual_size, actual);
     if (info->encrypted) {
         puts("encrypted: yes");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* firn-img map */
 #include "tools/img/common.h"
+#include "tools/one-line.h"
 
 typedef struct Map {
     BlockBackend *blk;
@@ -24,6 +25,8 @@ static void print_hex(uint64_t value)
 
 static int print_human(const Run *r)
 {
+    g_autofree char *name = NULL;
+
     if (!(r->e.flags & BDRV_BLOCK_DATA) || (r->e.flags & BDRV_BLOCK_ZERO)) {
         return 0;
     }
@@ -35,7 +38,8 @@ static int print_human(const Run *r)
     print_hex(r->start);
     print_hex(r->e.bytes);
     print_hex(r->e.map);
-    puts(r->e.filename);
+    name = one_line_if_seen(r->e.filename);
+    puts(name);
     return 0;
 }
 

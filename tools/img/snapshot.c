@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* firn-img snapshot, and the table of snapshots. */
 #include "tools/img/common.h"
+#include "tools/one-line.h"
 
 BdrvOptions *img_snapshot_options(const char *text)
 {
@@ -34,6 +35,8 @@ void img_print_snapshots(const GPtrArray *list)
             s->date_sec);
         g_autofree char *when = date ? g_date_time_format(
             date, "%Y-%m-%d %H:%M:%S") : g_strdup("?");
+        g_autofree char *id = one_line_if_seen(s->id);
+        g_autofree char *name = one_line_if_seen(s->name);
         g_autofree char *size = img_size_text(s->vm_state_size);
         g_autofree char *icount = s->icount == BDRV_SNAPSHOT_ICOUNT_NONE
             ? g_strdup("") : g_strdup_printf("%" PRIu64, s->icount);
@@ -42,8 +45,8 @@ void img_print_snapshots(const GPtrArray *list)
             "%02" PRIu64 ":%02" PRIu64 ":%02" PRIu64 ".%03" PRIu64,
             sec / 3600, sec / 60 % 60, sec % 60, ms % 1000);
 
-        printf("%-9s %-16s %8s%20s%13s%11s\n", s->id, s->name, size, when,
-               clock, icount);
+        printf("%-9s %-16s %8s%20s%13s%11s\n", id, name, size, when, clock,
+               icount);
     }
 }
 
