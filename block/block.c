@@ -247,23 +247,21 @@ static int coroutine_fn probe_format(BdrvChild *file, BlockDriver **ret,
 {
     uint64_t len = MIN(file->bs->total_bytes, PROBE_BYTES);
     g_autofree uint8_t *buf = g_malloc0(PROBE_BYTES);
-    BlockDriver *drv, *best = &bdrv_raw;
-    int best_score = 0;
     int err = bdrv_co_pread(file, 0, len, buf, 0);
+    const char *format;
 
     if (err < 0) {
         return set_error(errp, err, "cannot read '%s' to find its format: "
                          "%s", file->bs->filename, g_strerror(-err));
     }
-    for (size_t i = 0; (drv = bdrv_nth_driver(i)) != NULL; i++) {
-        int score = drv->probe ? drv->probe(buf, len, file->bs->filename) : 0;
-
-        if (score > best_score) {
-            best_score = score;
-            best = drv;
-        }
+    format = bdrv_probe(buf, len, file->bs->filename);
+    *ret = bdrv_find_format(format);
+    if (!*ret) {
+        return set_error(errp, -ENOTSUP, "'%s' is of format %s, which is not "
+                         "supported; there are qcow2 and raw, and raw (-f raw, "
+                         "driver=raw) shows it byte for byte",
+                         file->bs->filename, format);
     }
-    *ret = best;
     return 0;
 }
 
@@ -360,6 +358,7 @@ static int coroutine_fn open_format(BlockDriverState *bs,
     ret = bdrv_co_open_child(bs, filename, file_options, "file",
                              BDRV_CHILD_FILE, &bs->file, errp);
     if (ret == 0 && !drv) {
+        bs->probed = true;
         ret = probe_format(bs->file, &drv, errp);
     }
     if (ret < 0) {

@@ -74,6 +74,7 @@ struct BlockDriverState {
     BdrvOptions *given;         /* to the driver; const after open */
     unsigned open_flags;        /* BDRV_O_*, const after open */
     bool read_only;             /* const after open */
+    bool probed;                /* @drv is what the contents look like */
     BdrvChild *parent_edge;     /* edge that owns this node, or NULL */
     BlockBackend *blk;          /* that owns this node, or NULL */
 
@@ -294,6 +295,9 @@ extern BlockDriver bdrv_file, bdrv_raw, bdrv_null_co, bdrv_blkdebug,
 void bdrv_register(BlockDriver *drv);
 /* The @i-th driver, NULL after the last one. */
 BlockDriver *bdrv_nth_driver(size_t i);
+/* The name of the format that a file with these first bytes is of, "raw" if
+ * they are not known; there need not be a driver of that name. */
+const char *bdrv_probe(const uint8_t *buf, size_t len, const char *filename);
 /* As bdrv_find_format(), with a sentence when there is none of that name. */
 BlockDriver *bdrv_find_named_driver(const char *name, GError **errp);
 

@@ -3,12 +3,23 @@
  * raw: the bytes of the file are the bytes of the disk. Options "offset" and
  * "size" show a part of the file. Alignment, growth and fallbacks are left to
  * the node below.
+ *
+ * An image that is raw only because it looks like nothing else must go on to
+ * look so: a guest could write the header of another format, with a backing
+ * file of its choice, and have that opened the next time. Such writes fail with
+ * EPERM.
  */
 #include "block/block_int.h"
+
+#include <string.h>
+
+#define HEAD_BYTES 512      /* formats are told apart by what is in them */
+#define COPY_BYTES 4096     /* of a write to the head; sectors of any disk */
 
 typedef struct RawState {
     uint64_t offset;
     uint64_t size;  /* UINT64_MAX: up to the end of the file */
+    CoMutex head_lock; /* from the check of what the head will be, to there */
 } RawState;
 
 static int coroutine_fn raw_co_open(BlockDriverState *bs,
@@ -32,6 +43,7 @@ static int coroutine_fn raw_co_open(BlockDriverState *bs,
                          "the file of %" G_GUINT64_FORMAT " bytes",
                          file_size);
     }
+    co_mutex_init(&s->head_lock);
     bs->growable = bs->file->bs->growable && s->size == UINT64_MAX;
     bs->supported_write_flags = BDRV_REQ_FUA;
     bs->supported_zero_flags = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP |
@@ -59,6 +71,70 @@ static int coroutine_fn raw_co_preadv(BlockDriverState *bs, uint64_t offset,
     return bdrv_co_preadv(bs->file, offset + s->offset, bytes, qiov, flags);
 }
 
+/* Is anything from @offset of the file on what must not look otherwise? */
+static bool is_guarded(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
+{
+    return bs->probed && offset < HEAD_BYTES && bytes > 0;
+}
+
+/* Would the file still be raw with @bytes of @data (NULL: zeroes) at @offset?
+ * Returns 0, -EPERM, or what reading the rest of its head returned. */
+static int coroutine_fn check_head(BlockDriverState *bs, RawState *s,
+                                   uint64_t offset, uint64_t bytes,
+                                   const uint8_t *data)
+    REQUIRES(s->head_lock)
+{
+    uint64_t n = MIN(bytes, HEAD_BYTES - offset);
+    uint64_t there = MIN(bs->file->bs->total_bytes, HEAD_BYTES);
+    uint8_t head[HEAD_BYTES] = { 0 };
+    int ret = 0;
+
+    if (n < HEAD_BYTES) {
+        ret = bdrv_co_pread(bs->file, 0, there, head, 0);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    if (data) {
+        memcpy(head + offset, data, n);
+    } else {
+        memset(head + offset, 0, n);
+    }
+    return strcmp(bdrv_probe(head, MAX(there, offset + n), bs->filename),
+                  bdrv_raw.format_name) ? -EPERM : 0;
+}
+
+/* What is checked is what is written: the guest may change its memory. */
+static int coroutine_fn write_head(BlockDriverState *bs, uint64_t offset,
+                                   uint64_t bytes, QEMUIOVector *qiov,
+                                   unsigned flags)
+{
+    RawState *s = bs->opaque;
+    size_t n = MIN(bytes, COPY_BYTES);
+    uint8_t *copy = blk_try_memalign(n);
+    QEMUIOVector all;
+    int ret;
+
+    if (!copy) {
+        return -ENOMEM;
+    }
+    qemu_iovec_to_buf(qiov, 0, copy, n);
+    qemu_iovec_init(&all, qiov->niov + 1);
+    qemu_iovec_add(&all, copy, n);
+    qemu_iovec_concat(&all, qiov, n, bytes - n);
+
+    co_mutex_lock(&s->head_lock);
+    ret = check_head(bs, s, offset, n, copy);
+    if (ret == 0) {
+        ret = bdrv_co_pwritev(bs->file, offset, bytes, &all, flags);
+    }
+    co_mutex_unlock(&s->head_lock);
+
+    qemu_iovec_destroy(&all);
+    free(copy);
+    return ret;
+}
+
 static int coroutine_fn raw_co_pwritev(BlockDriverState *bs, uint64_t offset,
                                        uint64_t bytes, QEMUIOVector *qiov,
                                        unsigned flags)
@@ -66,6 +142,9 @@ static int coroutine_fn raw_co_pwritev(BlockDriverState *bs, uint64_t offset,
     RawState *s = bs->opaque;
 
     BLKDBG_EVENT(bs->file, BLKDBG_WRITE_AIO);
+    if (is_guarded(bs, offset + s->offset, bytes)) {
+        return write_head(bs, offset + s->offset, bytes, qiov, flags);
+    }
     return bdrv_co_pwritev(bs->file, offset + s->offset, bytes, qiov, flags);
 }
 
@@ -76,6 +155,9 @@ static int coroutine_fn raw_co_copy_range(BlockDriverState *bs,
 {
     RawState *s = bs->opaque;
 
+    if (is_guarded(bs, offset + s->offset, bytes)) {
+        return -ENOTSUP;    /* it is read and written, then */
+    }
     return bdrv_co_copy_range(src, src_offset, bs->file, offset + s->offset,
                               bytes);
 }
@@ -85,8 +167,20 @@ static int coroutine_fn raw_co_pwrite_zeroes(BlockDriverState *bs,
                                              unsigned flags)
 {
     RawState *s = bs->opaque;
+    int ret = 0;
 
-    return bdrv_co_pwrite_zeroes(bs->file, offset + s->offset, bytes, flags);
+    if (!is_guarded(bs, offset + s->offset, bytes)) {
+        return bdrv_co_pwrite_zeroes(bs->file, offset + s->offset, bytes,
+                                     flags);
+    }
+    co_mutex_lock(&s->head_lock);
+    ret = check_head(bs, s, offset + s->offset, bytes, NULL);
+    if (ret == 0) {
+        ret = bdrv_co_pwrite_zeroes(bs->file, offset + s->offset, bytes,
+                                    flags);
+    }
+    co_mutex_unlock(&s->head_lock);
+    return ret;
 }
 
 static int coroutine_fn raw_co_pdiscard(BlockDriverState *bs, uint64_t offset,

@@ -37,11 +37,14 @@ static int teardown(void **state)
     return test_ctx_teardown(state);
 }
 
+/* Not probed: writes to its start need nothing else. */
 static void open_disk(Fixture *f, unsigned flags)
 {
+    BdrvOptions *options = bdrv_options_new();
     GError *error = NULL;
 
-    if (blk_open(test_ctx, "fake:d", NULL, flags | BDRV_O_RDWR, &f->blk,
+    bdrv_options_set(options, "driver", "raw");
+    if (blk_open(test_ctx, "fake:d", options, flags | BDRV_O_RDWR, &f->blk,
                  &error) < 0) {
         fail_msg("%s", error->message);
     }
