@@ -449,7 +449,7 @@ static int coroutine_fn meet_needs(BlockDriverState *bs, BdrvDirtyBitmap *bm,
     int ret = 0;
 
     if ((needs & NEED_BITMAP) && !bm) {
-        return set_error(c->errp, -ENOENT, "%s has no bitmap '%s'",
+        return set_error(c->errp, -ENOENT, "'%s' has no bitmap '%s'",
                          bs->filename, c->name);
     }
     if ((needs & NEED_SOUND) && bm->inconsistent) {

@@ -100,7 +100,7 @@ int file_lock(int fd, bool writer, bool probe, const char *filename,
                          "process uses it, or this one uses it twice; stop it"
                          "%s", filename,
                          writer ? "writing" : "reading",
-                         writer ? "" : " or open with force-share");
+                         writer ? "" : " or say -U (force-share=on)");
     case -EINVAL:
     case -ENOLCK:
     case -EOPNOTSUPP:

@@ -407,7 +407,7 @@ static const char *hint(const ToolSource *source, int err)
     case -EPERM:
         return "check the file's permissions";
     case -EIO:
-        return "the disk cannot be read there; 'qemu-img check' tells whether "
+        return "the disk cannot be read there; 'firn-img check' tells whether "
                "the image is whole";
     case -EINVAL:
         return !source->snapshot ? NULL : "the vmstate is damaged or no VMM "

@@ -70,7 +70,7 @@ static int check_incompatible(Qcow2State *s, unsigned flags, GError **errp)
     if (inc & QCOW2_INC_CORRUPT) {
         return set_error(errp, -EACCES, "image is marked corrupt and can "
                          "only be opened read-only; repair it with "
-                         "'qemu-img check -r all'");
+                         "'firn-img check -r all'");
     }
     return 0;
 }
@@ -116,7 +116,7 @@ static int coroutine_fn repair_dirty(Qcow2State *s, GError **errp)
     if (r.corruptions || r.check_errors) {
         return set_error(errp, -EACCES, "image was not closed cleanly and %"
                          PRIu64 " findings could not be repaired; look at it "
-                         "with 'qemu-img check'",
+                         "with 'firn-img check'",
                          r.corruptions + r.check_errors);
     }
     return 0;

@@ -305,7 +305,7 @@ static void test_corrupt_images_are_not_written(void **state)
 
     q_create(path, "size=1M");
     poke(path, 72, QCOW2_INC_CORRUPT, 8);
-    q_open_fails(path, NULL, BDRV_O_RDWR, -EACCES, "qemu-img check -r all");
+    q_open_fails(path, NULL, BDRV_O_RDWR, -EACCES, "firn-img check -r all");
     q_close(q_open(path, NULL, 0));
 }
 
