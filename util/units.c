@@ -9,7 +9,7 @@
 #include <glib.h>
 #include <stdbool.h>
 
-/* So many digits, decimal or not, are less than 2^64. */
+/* So many digits, decimal or not, are less than 2^64: no check on the way. */
 #define SAFE_DIGITS 16
 
 static const char suffixes[] = "bkmgtpe";
@@ -43,23 +43,25 @@ static inline unsigned digit_of(char c, unsigned base)
  */
 static inline int parse_digits(const char **str, unsigned base, uint64_t *ret)
 {
-    const char *start = *str, *p = start;
+    const char *start = *str;
+    size_t n = 0;
     uint64_t value = 0;
     bool overflow = false;
     unsigned digit;
 
-    for (; (digit = digit_of(*p, base)) < base; p++) {
-        if (p - start < SAFE_DIGITS) {
-            value = value * base + digit;
-            continue;
-        }
+    while (n < SAFE_DIGITS && (digit = digit_of(start[n], base)) < base) {
+        value = value * base + digit;
+        n++;
+    }
+    while (n >= SAFE_DIGITS && (digit = digit_of(start[n], base)) < base) {
         overflow |= __builtin_mul_overflow(value, base, &value);
         overflow |= __builtin_add_overflow(value, digit, &value);
+        n++;
     }
-    if (p == start) {
+    if (n == 0) {
         return -EINVAL;
     }
-    *str = p;
+    *str = start + n;
     *ret = value;
     /* Junk after a number that is too large is junk all the same. */
     return overflow ? -ERANGE : 0;
@@ -95,22 +97,13 @@ static int parse_hex(const char *p, uint64_t *ret)
     return err;
 }
 
-int parse_size(const char *str, uint64_t *ret)
+/* What follows the digits of @whole, whose parsing gave @err. */
+static int parse_rest(const char *p, uint64_t whole, int err, uint64_t *ret)
 {
-    const char *p = str;
     const char *fraction = NULL;
     const char *fraction_end = NULL;
-    uint64_t whole;
     int shift = 0;
-    int err;
 
-    if (p[0] == '0' && (p[1] == 'x' || p[1] == 'X')) {
-        return parse_hex(p + 2, ret);
-    }
-    err = parse_digits(&p, 10, &whole);
-    if (err == -EINVAL) {
-        return err;
-    }
     if (*p == '.') {
         fraction = ++p;
         while (g_ascii_isdigit(*p)) {
@@ -132,6 +125,26 @@ int parse_size(const char *str, uint64_t *ret)
     if (fraction) {
         /* Less than 1 << shift, whose bits are zero in @whole. */
         whole |= fraction_of(fraction, fraction_end) >> (64 - shift);
+    }
+    *ret = whole;
+    return 0;
+}
+
+int parse_size(const char *str, uint64_t *ret)
+{
+    const char *p = str;
+    uint64_t whole;
+    int err;
+
+    if (p[0] == '0' && (p[1] == 'x' || p[1] == 'X')) {
+        return parse_hex(p + 2, ret);
+    }
+    err = parse_digits(&p, 10, &whole);
+    if (err == -EINVAL) {
+        return err;
+    }
+    if (err < 0 || *p) {
+        return parse_rest(p, whole, err, ret);
     }
     *ret = whole;
     return 0;

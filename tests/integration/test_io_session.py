@@ -290,7 +290,10 @@ class PipeTest(Session):
                  "read 0 1k", "read -- 0 1k", "writev 0 -P 8 512 512",
                  "readv 0 512 -C 512", "read -x 0 1", "read -P 8 0 1k",
                  "read 0 1k", "aio_read 0 -q 512 512", "discard 0 1k -q",
-                 "read -P 0 0 1k", "read 0 -P", "read 0 1k", "read -5 1"]
+                 "read -P 0 0 1k", "read 0 -P", "read 0 1k", "read -5 1",
+                 "read -qP0 0 1k", "read -CqP9 0 1k", "read - 0 1k",
+                 "read 0 1k --", "read 0 -- 1k", "read 0 -- -q 1k",
+                 "truncate 4M -m off", "truncate -moff 4M"]
         # More than is read at a time, so that lines come to lie elsewhere.
         text = "\n".join(lines * 20 + ["read 0 -q 1k"] * 15000) + "\n"
         seen = []
@@ -303,6 +306,10 @@ class PipeTest(Session):
             self.assertEqual(status, 1)
             seen.append(re.sub(r"^(readv?).* -- .*$", r"\1", out, flags=re.M))
         self.assertTrue(seen[0] == seen[1])  # a diff of it takes minutes
+
+    def test_a_dash_alone_is_no_flag(self):
+        _, out, _ = self.run_commands("read 0 -")
+        self.assertIn("'-' is no size", out)
 
     def test_output_of_any_length_is_whole(self):
         _, out, _ = self.run_io("q.qcow2", text="read -v 0 64k\nlength\n")

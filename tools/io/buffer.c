@@ -19,38 +19,34 @@
 #define MISALIGN 16
 #define MAX_SPARE (64u << 20)
 
+/* What parse_size() has said of @text, if not that it is fine. */
+static bool bad_number(const char *text, int err)
+{
+    io_print("Parsing error: '%s' is %s\n", text,
+             err == -EINVAL ?
+             "no size (digits, then nothing or one of b k M G T P E)" :
+             "more than a disk can hold");
+    return false;
+}
+
 bool io_parse_number(const char *text, uint64_t *ret)
 {
     bool has_plus = text[0] == '+' && isdigit((unsigned char)text[1]);
-    uint64_t value;
-    int err = parse_size(text + has_plus, &value);
+    int err = parse_size(text + has_plus, ret);
 
-    if (err == 0 && value > INT64_MAX) {
-        err = -ERANGE;
-    }
-    if (err < 0) {
-        io_print("Parsing error: '%s' is %s\n", text,
-                 err == -ERANGE ? "more than a disk can hold" :
-                 "no size (digits, then nothing or one of b k M G T P E)");
-        return false;
-    }
-    *ret = value;
-    return true;
+    return (err == 0 && *ret <= INT64_MAX) || bad_number(text, err);
 }
 
 bool io_parse_length(const char *text, uint64_t *ret)
 {
-    uint64_t value;
-
-    if (!io_parse_number(text, &value)) {
+    if (!io_parse_number(text, ret)) {
         return false;
     }
-    if (value > IO_MAX_BYTES) {
+    if (*ret > IO_MAX_BYTES) {
         io_print("length %s is more than one request can have, which is %"
                  G_GUINT64_FORMAT "\n", text, IO_MAX_BYTES);
         return false;
     }
-    *ret = value;
     return true;
 }
 

@@ -9,25 +9,25 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 static GPtrArray *spare; /* requests without contents */
 
-static IoRequest *request_new(void)
+static IoRequest *request_new(const char *op, const char *name)
 {
+    IoRequest *r;
+
     if (!spare) {
         spare = g_ptr_array_new();
     }
-    if (spare->len == 0) {
-        return g_new0(IoRequest, 1);
-    }
-    return g_ptr_array_steal_index_fast(spare, spare->len - 1);
+    r = spare->len > 0 ? g_ptr_array_steal_index_fast(spare, spare->len - 1)
+                       : g_new(IoRequest, 1);
+    io_request_init(r, op, name);
+    return r;
 }
 
 static void request_free(IoRequest *r)
 {
     io_request_clear(r);
-    *r = (IoRequest) { 0 };
     g_ptr_array_add(spare, r);
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(IoRequest, request_free)
@@ -48,19 +48,17 @@ static void start_aio(IoRequest *r)
 
 static int cmd_aio_read(int argc, char **argv)
 {
-    g_autoptr(IoRequest) r = request_new();
-    int ret = io_request_flags(r, argc, argv, "-CiP:qv", true);
+    g_autoptr(IoRequest) r = request_new("read", "readv");
+    int ret = io_request_flags(r, argc, argv, "CiP:qv", true);
 
     if (ret < 0) {
         return ret;
     }
-    r->name = "readv";
-    r->report.op = "read";
     if (r->invalid) {
         io_print("injecting invalid read request\n");
         return 0;
     }
-    ret = io_request_read_args(r, argc, argv);
+    ret = io_request_read_args(r);
     if (ret < 0) {
         return ret;
     }
@@ -70,7 +68,7 @@ static int cmd_aio_read(int argc, char **argv)
     return 0;
 }
 
-static int aio_write_args(IoRequest *r, int argc, char **argv)
+static int aio_write_args(IoRequest *r)
 {
     const char *wrong = NULL;
 
@@ -78,26 +76,24 @@ static int aio_write_args(IoRequest *r, int argc, char **argv)
         wrong = "-z and -P exclude one another";
     } else if (!r->zero && (r->flags & BDRV_REQ_MAY_UNMAP)) {
         wrong = "-u goes with -z only";
-    } else if (r->zero && argc - optind != 2) {
+    } else if (r->zero && r->nb_words != 2) {
         wrong = "-z takes one length only";
     }
     if (wrong) {
         io_print("%s\n", wrong);
         return -EINVAL;
     }
-    return r->zero ? io_request_range(r, argv + optind, true)
-                   : io_request_vector(r, argc, argv, r->pattern);
+    return r->zero ? io_request_range(r, true)
+                   : io_request_vector(r, r->pattern);
 }
 
 static int cmd_aio_write(int argc, char **argv)
 {
-    g_autoptr(IoRequest) r = request_new();
+    g_autoptr(IoRequest) r = request_new("wrote", "aio_write");
     int ret;
 
     r->pattern = IO_WRITE_PATTERN;
-    r->name = "aio_write";
-    r->report.op = "wrote";
-    ret = io_request_flags(r, argc, argv, "-CfiP:quz", true);
+    ret = io_request_flags(r, argc, argv, "CfiP:quz", true);
     if (ret < 0) {
         return ret;
     }
@@ -105,7 +101,7 @@ static int cmd_aio_write(int argc, char **argv)
         io_print("injecting invalid write request\n");
         return 0;
     }
-    ret = aio_write_args(r, argc, argv);
+    ret = aio_write_args(r);
     if (ret < 0) {
         return ret;
     }
@@ -177,44 +173,51 @@ static void one_done(void *opaque, int ret)
     }
 }
 
-/* Words argv[optind..argc) are writes with ";" between them. */
-static int multi_parse(MultiWrite *m, GPtrArray *writes, int argc, char **argv)
+/* The words of @m->all are writes with ";" between them. */
+static int multi_parse(MultiWrite *m, GPtrArray *writes, const char *name)
 {
     uint8_t pattern = m->all.pattern;
+    char **words = m->all.words;
+    int left = m->all.nb_words;
 
-    while (optind < argc) {
-        int end = optind, ret;
+    while (left > 0) {
+        int n = 0, ret;
         OneWrite *w;
 
-        while (end < argc && strcmp(argv[end], ";") != 0) {
-            end++;
+        while (n < left && strcmp(words[n], ";") != 0) {
+            n++;
         }
-        if (end - optind < 2) {
-            return io_bad_usage(argv[0]);
+        if (n < 2) {
+            return io_bad_usage(name);
         }
         w = g_new0(OneWrite, 1);
         w->m = m;
         g_ptr_array_add(writes, w);
-        ret = io_request_vector(&w->r, end, argv, pattern++);
+        w->r.words = words;
+        w->r.nb_words = n;
+        ret = io_request_vector(&w->r, pattern++);
         if (ret < 0) {
             return ret;
         }
         m->all.report.bytes += w->r.report.bytes;
-        optind = end + 1;
+        words += n + 1;
+        left -= n + 1;
     }
     /* A ";" in the end would have something follow it. */
-    return optind == argc + 1 ? 0 : io_bad_usage(argv[0]);
+    return left < 0 ? 0 : io_bad_usage(name);
 }
 
 static int cmd_multiwrite(int argc, char **argv)
 {
     g_autoptr(GPtrArray) writes = g_ptr_array_new_with_free_func(one_free);
-    MultiWrite m = { .all = { .report.op = "wrote", .name = "aio_multiwrite",
-                              .pattern = IO_WRITE_PATTERN } };
-    int ret = io_request_flags(&m.all, argc, argv, "-CP:q", true);
+    MultiWrite m = { 0 };
+    int ret;
 
+    io_request_init(&m.all, "wrote", "aio_multiwrite");
+    m.all.pattern = IO_WRITE_PATTERN;
+    ret = io_request_flags(&m.all, argc, argv, "CP:q", true);
     if (ret == 0) {
-        ret = multi_parse(&m, writes, argc, argv);
+        ret = multi_parse(&m, writes, argv[0]);
     }
     if (ret < 0) {
         return ret;

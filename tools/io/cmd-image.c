@@ -3,18 +3,19 @@
 #include "tools/io/io.h"
 
 #include <errno.h>
-#include <unistd.h>
 
 #include "block/info.h"
 #include "tools/json-lines.h"
 
 static int cmd_discard(int argc, char **argv)
 {
-    g_auto(IoRequest) r = { .report.op = "discard", .name = "discard" };
-    int ret = io_request_flags(&r, argc, argv, "-Cq", false);
+    g_auto(IoRequest) r;
+    int ret;
 
+    io_request_init(&r, "discard", "discard");
+    ret = io_request_flags(&r, argc, argv, "Cq", false);
     if (ret == 0) {
-        ret = io_request_range(&r, argv + optind, false);
+        ret = io_request_range(&r, false);
     }
     if (ret < 0) {
         return ret;
@@ -39,23 +40,25 @@ static int cmd_truncate(int argc, char **argv)
     BdrvPrealloc prealloc = BDRV_PREALLOC_OFF;
     GError *error = NULL;
     uint64_t size;
+    IoFlags f;
     int c, ret;
 
-    while ((c = getopt(argc, argv, "m:")) != -1) {
-        if (c != 'm') {
-            return io_bad_flag(argv[0], "m:");
-        }
-        ret = bdrv_prealloc_parse(optarg, &prealloc, &error);
+    io_flags_init(&f, argc, argv, "m:");
+    while ((c = io_flags_next(&f)) > 0) {
+        ret = bdrv_prealloc_parse(f.arg, &prealloc, &error);
         if (ret < 0) {
             io_error("%s", error->message);
             g_error_free(error);
             return ret;
         }
     }
-    if (optind != argc - 1) {
+    if (c < 0) {
+        return c;
+    }
+    if (f.nb_words != 1) {
         return io_bad_usage(argv[0]);
     }
-    if (!io_parse_number(argv[optind], &size)) {
+    if (!io_parse_number(f.words[0], &size)) {
         return -EINVAL;
     }
     ret = blk_truncate(io.blk, size, prealloc, &error);

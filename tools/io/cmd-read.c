@@ -24,7 +24,7 @@ static int run_read(IoRequest *r, int argc, char **argv, const char *letters,
         ret = io_bad_usage(argv[0]);
     }
     if (ret == 0) {
-        ret = io_request_read_args(r, argc, argv);
+        ret = io_request_read_args(r);
     }
     if (ret == 0 && r->vmstate) {
         ret = io_request_check_aligned(r);
@@ -38,16 +38,18 @@ static int run_read(IoRequest *r, int argc, char **argv, const char *letters,
 
 static int cmd_read(int argc, char **argv)
 {
-    g_auto(IoRequest) r = { .report.op = "read", .name = "read" };
+    g_auto(IoRequest) r;
 
-    return run_read(&r, argc, argv, "-bCl:pP:qs:v", false);
+    io_request_init(&r, "read", "read");
+    return run_read(&r, argc, argv, "bCl:pP:qs:v", false);
 }
 
 static int cmd_readv(int argc, char **argv)
 {
-    g_auto(IoRequest) r = { .report.op = "read", .name = "readv" };
+    g_auto(IoRequest) r;
 
-    return run_read(&r, argc, argv, "-CP:qv", true);
+    io_request_init(&r, "read", "readv");
+    return run_read(&r, argc, argv, "CP:qv", true);
 }
 
 const IoCommand io_read_commands[] = {

@@ -3,7 +3,6 @@
 #include "tools/io/io.h"
 
 #include <errno.h>
-#include <unistd.h>
 
 #include "block/vmstate.h"
 
@@ -49,17 +48,15 @@ static int do_write(IoRequest *r)
 }
 
 /* Offset, length and what is to be written. */
-static int write_args(IoRequest *r, int argc, char **argv)
+static int write_args(IoRequest *r)
 {
     int ret;
 
     if (r->zero) {
         /* Zeroes that are no data have no buffer, so any length will do. */
-        return io_request_range(r, argv + optind,
-                                r->flags & BDRV_REQ_NO_FALLBACK);
+        return io_request_range(r, r->flags & BDRV_REQ_NO_FALLBACK);
     }
-    ret = io_request_vector(r, argc, argv,
-                            r->start_arg ? IO_NO_FILL : r->pattern);
+    ret = io_request_vector(r, r->start_arg ? IO_NO_FILL : r->pattern);
     if (ret == 0 && (r->vmstate || (r->flags & BDRV_REQ_WRITE_COMPRESSED))) {
         ret = io_request_check_aligned(r);
     }
@@ -73,13 +70,15 @@ static int write_args(IoRequest *r, int argc, char **argv)
 static int run_write(IoRequest *r, int argc, char **argv, const char *letters,
                      bool lengths)
 {
-    int ret = io_request_flags(r, argc, argv, letters, lengths);
+    int ret;
 
+    r->pattern = IO_WRITE_PATTERN;
+    ret = io_request_flags(r, argc, argv, letters, lengths);
     if (ret == 0) {
         ret = check_flags(r);
     }
     if (ret == 0) {
-        ret = write_args(r, argc, argv);
+        ret = write_args(r);
     }
     if (ret < 0) {
         return ret;
@@ -90,18 +89,18 @@ static int run_write(IoRequest *r, int argc, char **argv, const char *letters,
 
 static int cmd_write(int argc, char **argv)
 {
-    g_auto(IoRequest) r = { .report.op = "wrote", .name = "write",
-                            .pattern = IO_WRITE_PATTERN };
+    g_auto(IoRequest) r;
 
-    return run_write(&r, argc, argv, "-bcCfnpP:qs:uz", false);
+    io_request_init(&r, "wrote", "write");
+    return run_write(&r, argc, argv, "bcCfnpP:qs:uz", false);
 }
 
 static int cmd_writev(int argc, char **argv)
 {
-    g_auto(IoRequest) r = { .report.op = "wrote", .name = "writev",
-                            .pattern = IO_WRITE_PATTERN };
+    g_auto(IoRequest) r;
 
-    return run_write(&r, argc, argv, "-CfP:q", true);
+    io_request_init(&r, "wrote", "writev");
+    return run_write(&r, argc, argv, "CfP:q", true);
 }
 
 const IoCommand io_write_commands[] = {

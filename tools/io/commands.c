@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "util/nearest.h"
 
@@ -84,10 +83,9 @@ int io_bad_usage(const char *name)
     return io_usage(io_find_command(name));
 }
 
-int io_bad_flag(const char *name, const char *letters)
+int io_bad_flag(const char *name, char letter, const char *letters)
 {
-    g_autofree char *mistake = nearest_letter_mistake((char)optopt, letters,
-                                                      "");
+    g_autofree char *mistake = nearest_letter_mistake(letter, letters, "");
 
     io_sync_output();
     fprintf(stderr, "%s: %s\n", name, mistake);
@@ -159,8 +157,6 @@ static int run_words(int argc, char **argv)
                  bdrv_get_filename(blk_bs(io.blk)));
         return -EROFS;
     }
-    optind = 0; /* getopt() starts anew */
-    opterr = 0; /* io_bad_flag() tells */
     return c->run(argc, argv);
 }
 

@@ -59,10 +59,29 @@ const IoCommand *io_find_command(const char *name);
 int io_usage(const IoCommand *command);
 /* As above, by name, for a command that found its arguments wrong. */
 int io_bad_usage(const char *name);
-/* The same for a flag, the last that getopt() has seen, of @letters. */
-int io_bad_flag(const char *name, const char *letters);
+/* The same for the flag @letter, which is none of @letters or lacks its
+ * argument. */
+int io_bad_flag(const char *name, char letter, const char *letters);
 /* "PROGRAM: message" on standard error. */
 void io_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
+
+/* --- Flags (flags.c) --- */
+
+typedef struct IoFlags {
+    int argc;
+    char **argv;
+    const char *letters;  /* a ":" behind those that take an argument */
+    const char *rest;     /* letters that stand together and are to come */
+    int next;             /* argv[next] is to come then */
+    const char *arg;      /* of the flag that came last */
+    char **words;         /* what is no flag; complete after the last flag */
+    int nb_words;
+} IoFlags;
+
+/* Words of @argv are moved to its front then. */
+void io_flags_init(IoFlags *f, int argc, char **argv, const char *letters);
+/* The next flag, 0 after the last, or -EINVAL after telling a mistake. */
+int io_flags_next(IoFlags *f);
 
 /* --- Output (output.c) --- */
 
@@ -106,7 +125,7 @@ BdrvOptions *io_parse_options(const char *text);
 /* --- Numbers and buffers (buffer.c) --- */
 
 /* Parse a size into *@ret; false after saying on standard output what is
- * wrong with it. */
+ * wrong with it, and *@ret is anything then. */
 bool io_parse_number(const char *text, uint64_t *ret);
 /* The same for the length of a request. */
 bool io_parse_length(const char *text, uint64_t *ret);
@@ -168,23 +187,29 @@ typedef struct IoRequest {
     unsigned flags;       /* BDRV_REQ_* */
     const char *start_arg;  /* of -s: where the check starts, or a file */
     const char *length_arg; /* of -l */
-    uint64_t start, length; /* of what is verified */
+    char **words;         /* offset and lengths */
+    int nb_words;
     IoBuffer *buf;        /* or NULL */
+    /* io_request_init() leaves these alone: they are set when needed. */
+    uint64_t start, length; /* of what is verified */
     QEMUIOVector qiov;    /* @buf cut into pieces; valid with @buf */
 } IoRequest;
 
-/* Flags of @letters (for getopt, after a "-"), then an offset and one length, or several
- * when @lengths. Returns 0 or -EINVAL after saying what is wrong. */
+/* @op for the report, @name for a failure. */
+void io_request_init(IoRequest *r, const char *op, const char *name);
+
+/* Flags of @letters, then an offset and one length, or several when @lengths.
+ * Returns 0 or -EINVAL after saying what is wrong. */
 int io_request_flags(IoRequest *r, int argc, char **argv, const char *letters,
                      bool lengths);
-/* Offset and length in @words; any length when @any. */
-int io_request_range(IoRequest *r, char **words, bool any);
-/* The same with as many lengths as there are words before @argc, and the
- * buffer for them, filled with @fill unless that is IO_NO_FILL. */
+/* Offset and length; any length when @any. */
+int io_request_range(IoRequest *r, bool any);
+/* The same with several lengths, and the buffer for them, filled with @fill
+ * unless that is IO_NO_FILL. */
 #define IO_NO_FILL (-1)
-int io_request_vector(IoRequest *r, int argc, char **argv, int fill);
+int io_request_vector(IoRequest *r, int fill);
 /* As the last, for reads; -P is what they expect. */
-int io_request_read_args(IoRequest *r, int argc, char **argv);
+int io_request_read_args(IoRequest *r);
 /* -b and -c take whole sectors. */
 int io_request_check_aligned(const IoRequest *r);
 /* Start the clock. */

@@ -313,25 +313,25 @@ static int cmd_open(int argc, char **argv)
 {
     IoOpen o = { .flags = IO_OPEN_FLAGS };
     BdrvOptions *options = bdrv_options_new();
-    static const char letters[] = "sCrUnki:t:d:o:";
+    IoFlags f;
     int c;
 
-    while ((c = getopt(argc, argv, letters)) != -1) {
-        if (c == '?') {
-            bdrv_options_free(options);
-            return io_bad_flag(argv[0], letters);
-        }
-        if (!apply_flag(&o, &options, c, optarg)) {
-            bdrv_options_free(options);
-            return -EINVAL;
+    io_flags_init(&f, argc, argv, "sCrUnki:t:d:o:");
+    while ((c = io_flags_next(&f)) > 0) {
+        if (!apply_flag(&o, &options, c, f.arg)) {
+            c = -EINVAL;
+            break;
         }
     }
-    if (argc - optind > 1 ||
-        (argc == optind && bdrv_options_size(options) == 0 && !io.blk)) {
+    if (c == 0 && (f.nb_words > 1 || (f.nb_words == 0 && !io.blk &&
+                                      bdrv_options_size(options) == 0))) {
+        c = io_bad_usage("open");
+    }
+    if (c < 0) {
         bdrv_options_free(options);
-        return io_bad_usage("open");
+        return c;
     }
-    return io_open_image(argv[optind], options, &o);
+    return io_open_image(f.nb_words ? f.words[0] : NULL, options, &o);
 }
 
 const IoCommand io_open_commands[] = {

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct Change {
     bool has_mode, has_cache;
@@ -14,9 +13,11 @@ typedef struct Change {
 
 static int parse(Change *c, int argc, char **argv)
 {
+    IoFlags f;
     int letter;
 
-    while ((letter = getopt(argc, argv, "rwc:o:")) != -1) {
+    io_flags_init(&f, argc, argv, "rwc:o:");
+    while ((letter = io_flags_next(&f)) > 0) {
         switch (letter) {
         case 'r':
         case 'w':
@@ -30,7 +31,7 @@ static int parse(Change *c, int argc, char **argv)
             break;
         case 'c':
             c->has_cache = true;
-            if (!io_set_cache(&c->to, optarg)) {
+            if (!io_set_cache(&c->to, f.arg)) {
                 return -EINVAL;
             }
             break;
@@ -39,16 +40,16 @@ static int parse(Change *c, int argc, char **argv)
                 io_error("-o can be given once");
                 return -EINVAL;
             }
-            c->options = io_parse_options(optarg);
+            c->options = io_parse_options(f.arg);
             if (!c->options) {
                 return -EINVAL;
             }
             break;
         default:
-            return io_bad_flag(argv[0], "rwc:o:");
+            g_assert_not_reached();
         }
     }
-    return optind == argc ? 0 : io_bad_usage(argv[0]);
+    return letter == 0 && f.nb_words > 0 ? io_bad_usage(argv[0]) : letter;
 }
 
 /* The same thing said in two ways is a mistake. */

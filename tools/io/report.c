@@ -43,20 +43,11 @@ static inline char *put_pair(char *p, uint64_t n)
     return put(p, pairs[n], 2);
 }
 
-/* @n in at least @digits digits. */
-static inline char *put_number(char *p, uint64_t n, int digits)
+/* @n, which has no more, in @digits digits. */
+static inline char *put_digits(char *p, uint64_t n, unsigned digits)
 {
-    uint64_t limit = 10;
-    char *end;
+    char *end = p + digits;
 
-    for (int i = 1; i < digits; i++) {
-        limit *= 10;
-    }
-    while (n >= limit && digits < 20) {
-        limit *= 10; /* at last it overflows, with all digits counted */
-        digits++;
-    }
-    end = p + digits;
     for (p = end; digits >= 2; digits -= 2) {
         p -= 2;
         put_pair(p, n % 100);
@@ -68,25 +59,45 @@ static inline char *put_number(char *p, uint64_t n, int digits)
     return end;
 }
 
+static inline unsigned count_digits(uint64_t n)
+{
+    /* The first numbers with one digit more; 0 has one too. */
+    static const uint64_t next[] = {
+        0, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000,
+        1000000000, 10000000000, 100000000000, 1000000000000, 10000000000000,
+        100000000000000, 1000000000000000, 10000000000000000,
+        100000000000000000, 1000000000000000000, 10000000000000000000u,
+    };
+    unsigned bits = 64 - (unsigned)__builtin_clzll(n | 1);
+    unsigned digits = bits * 1233 / 4096; /* log10(2), exact enough for 64 */
+
+    return digits + (n >= next[digits]);
+}
+
+static inline char *put_number(char *p, uint64_t n)
+{
+    return put_digits(p, n, count_digits(n));
+}
+
 /* As "%.*f". @shorten: no decimals when all are 0. */
-static inline char *put_fixed(char *p, double value, int decimals,
+static inline char *put_fixed(char *p, double value, unsigned decimals,
                               bool shorten)
 {
     double scaled;
     uint64_t scale = 1, n;
 
-    for (int i = 0; i < decimals; i++) {
+    for (unsigned i = 0; i < decimals; i++) {
         scale *= 10;
     }
     scaled = value * (double)scale;
     if (scaled > 1e18) {
-        return p + snprintf(p, 40, "%.*f", decimals, value);
+        return p + snprintf(p, 40, "%.*f", (int)decimals, value);
     }
     n = (uint64_t)llrint(scaled);
-    p = put_number(p, n / scale, 1);
+    p = put_number(p, n / scale);
     if (n % scale || !shorten) {
         p = PUT(p, ".");
-        p = put_number(p, n % scale, decimals);
+        p = put_digits(p, n % scale, decimals);
     }
     return p;
 }
@@ -115,7 +126,7 @@ static inline char *put_time(char *p, int64_t ns, bool full)
 
     full = full || minutes;
     if (full) {
-        p = put_number(p, minutes / 60, 1);
+        p = put_number(p, minutes / 60);
         p = PUT(p, ":");
         p = put_pair(p, minutes % 60);
         p = PUT(p, ":");
@@ -126,36 +137,36 @@ static inline char *put_time(char *p, int64_t ns, bool full)
     return full ? p : PUT(p, " sec");
 }
 
-static char *put_numbers(char *p, const IoReport *r, int64_t ns,
-                         double seconds)
+/* @rate: how many such requests a second would hold. */
+static char *put_numbers(char *p, const IoReport *r, int64_t ns, double rate)
 {
-    p = put_number(p, r->bytes, 1);
+    p = put_number(p, r->bytes);
     p = PUT(p, ",1,");
     p = put_time(p, ns, true);
     p = PUT(p, ",");
-    p = put_fixed(p, (double)r->bytes / seconds, 3, false);
+    p = put_fixed(p, (double)r->bytes * rate, 3, false);
     p = PUT(p, ",");
-    p = put_fixed(p, 1 / seconds, 3, false);
+    p = put_fixed(p, rate, 3, false);
     return PUT(p, "\n");
 }
 
-static char *put_lines(char *p, const IoReport *r, int64_t ns, double seconds)
+static char *put_lines(char *p, const IoReport *r, int64_t ns, double rate)
 {
     p = put(p, r->op, strlen(r->op));
     p = PUT(p, " ");
-    p = put_number(p, r->bytes, 1);
+    p = put_number(p, r->bytes);
     p = PUT(p, "/");
-    p = put_number(p, r->bytes, 1);
+    p = put_number(p, r->bytes);
     p = PUT(p, " bytes at offset ");
-    p = put_number(p, r->offset, 1);
+    p = put_number(p, r->offset);
     p = PUT(p, "\n");
     p = put_bytes(p, (double)r->bytes);
     p = PUT(p, ", 1 ops; ");
     p = put_time(p, ns, false);
     p = PUT(p, " (");
-    p = put_bytes(p, (double)r->bytes / seconds);
+    p = put_bytes(p, (double)r->bytes * rate);
     p = PUT(p, "/sec and ");
-    p = put_fixed(p, 1 / seconds, 4, false);
+    p = put_fixed(p, rate, 4, false);
     return PUT(p, " ops/sec)\n");
 }
 
@@ -188,7 +199,7 @@ void io_report(const IoReport *r)
     ns = MAX(aio_now_ns() - r->start_ns, 1);
     prepare();
     end = (r->machine ? put_numbers : put_lines)(text, r, ns,
-                                                 (double)ns / 1e9);
+                                                 1e9 / (double)ns);
     io_put(text, (size_t)(end - text));
 }
 

@@ -8,9 +8,16 @@
 #include "tools/io/io.h"
 
 #include <errno.h>
-#include <unistd.h>
+#include <string.h>
 
-static int apply_flag(IoRequest *r, int c)
+void io_request_init(IoRequest *r, const char *op, const char *name)
+{
+    memset(r, 0, offsetof(IoRequest, start));
+    r->report.op = op;
+    r->name = name;
+}
+
+static int apply_flag(IoRequest *r, int c, const char *arg)
 {
     switch (c) {
     case 'b':
@@ -29,7 +36,7 @@ static int apply_flag(IoRequest *r, int c)
         r->invalid = true;
         break;
     case 'l':
-        r->length_arg = optarg;
+        r->length_arg = arg;
         break;
     case 'n':
         r->flags |= BDRV_REQ_NO_FALLBACK;
@@ -38,12 +45,12 @@ static int apply_flag(IoRequest *r, int c)
         break;
     case 'P':
         r->has_pattern = true;
-        return io_parse_pattern(optarg, &r->pattern) ? 0 : -EINVAL;
+        return io_parse_pattern(arg, &r->pattern) ? 0 : -EINVAL;
     case 'q':
         r->report.quiet = true;
         break;
     case 's':
-        r->start_arg = optarg;
+        r->start_arg = arg;
         break;
     case 'u':
         r->flags |= BDRV_REQ_MAY_UNMAP;
@@ -60,89 +67,49 @@ static int apply_flag(IoRequest *r, int c)
     return 0;
 }
 
-/* Without any, getopt() has nothing to do but takes long for it. */
-static bool has_flags(int argc, char **argv)
-{
-    bool found = false;
-
-    for (int i = 1; i < argc; i++) {
-        found |= argv[i][0] == '-';
-    }
-    return found;
-}
-
-/*
- * Words that are no flags come as 1, because @letters begins with "-": to move
- * them itself, getopt() would read the environment for each command. In the
- * end they are argv[optind..argc) nevertheless.
- */
-static int scan_flags(IoRequest *r, int argc, char **argv,
-                      const char *letters)
-{
-    int words = 1, end = argc, c;
-
-    while ((c = getopt(argc, argv, letters)) != -1) {
-        int ret = 0;
-
-        if (c == 1) {
-            argv[words++] = optarg;
-        } else if (c == '?') {
-            ret = io_bad_flag(argv[0], letters + 1);
-        } else {
-            ret = apply_flag(r, c);
-        }
-        if (ret < 0) {
-            return ret;
-        }
-    }
-    while (optind < argc) { /* behind "--" */
-        argv[words++] = argv[optind++];
-    }
-    while (words > 1) {
-        argv[--end] = argv[--words];
-    }
-    optind = end;
-    return 0;
-}
-
 int io_request_flags(IoRequest *r, int argc, char **argv, const char *letters,
                      bool lengths)
 {
-    int ret = 0;
+    IoFlags f;
+    int c;
 
-    if (has_flags(argc, argv)) {
-        ret = scan_flags(r, argc, argv, letters);
-    } else {
-        optind = 1;
+    io_flags_init(&f, argc, argv, letters);
+    while ((c = io_flags_next(&f)) > 0) {
+        c = apply_flag(r, c, f.arg);
+        if (c < 0) {
+            break;
+        }
     }
-    if (ret == 0 && (argc - optind < 2 || (!lengths && argc - optind > 2))) {
-        ret = io_bad_usage(argv[0]);
+    r->words = f.words;
+    r->nb_words = f.nb_words;
+    if (c == 0 && (f.nb_words < 2 || (!lengths && f.nb_words > 2))) {
+        c = io_bad_usage(argv[0]);
     }
-    return ret;
+    return c;
 }
 
-int io_request_range(IoRequest *r, char **words, bool any)
+int io_request_range(IoRequest *r, bool any)
 {
-    bool ok = io_parse_number(words[0], &r->report.offset) &&
-              (any ? io_parse_number : io_parse_length)(words[1],
+    bool ok = io_parse_number(r->words[0], &r->report.offset) &&
+              (any ? io_parse_number : io_parse_length)(r->words[1],
                                                         &r->report.bytes);
 
     return ok ? 0 : -EINVAL;
 }
 
-int io_request_vector(IoRequest *r, int argc, char **argv, int fill)
+int io_request_vector(IoRequest *r, int fill)
 {
-    int n = argc - optind - 1;
+    int n = r->nb_words - 1;
     uint64_t one;
     g_autofree uint64_t *several = n > 1 ? g_new(uint64_t, n) : NULL;
     uint64_t *lengths = several ? several : &one;
     uint8_t *piece;
 
-    if (!io_parse_number(argv[optind], &r->report.offset)) {
+    if (!io_parse_number(r->words[0], &r->report.offset)) {
         return -EINVAL;
     }
     for (int i = 0; i < n; i++) {
-        if (!io_parse_length(argv[optind + 1 + i], &lengths[i])) {
+        if (!io_parse_length(r->words[1 + i], &lengths[i])) {
             return -EINVAL;
         }
         r->report.bytes += lengths[i]; /* n times 2 GiB: no overflow */
@@ -169,12 +136,13 @@ int io_request_vector(IoRequest *r, int argc, char **argv, int fill)
     return 0;
 }
 
-/* Part or all of what is read is verified. */
+/* With -P, part or all of what is read is verified. */
 static int set_verify_range(IoRequest *r)
 {
     uint64_t bytes = r->report.bytes;
 
-    r->verify = r->has_pattern;
+    r->verify = true;
+    r->start = 0;
     if ((r->start_arg && !io_parse_number(r->start_arg, &r->start)) ||
         (r->length_arg && !io_parse_number(r->length_arg, &r->length))) {
         return -EINVAL;
@@ -189,17 +157,17 @@ static int set_verify_range(IoRequest *r)
     return 0;
 }
 
-int io_request_read_args(IoRequest *r, int argc, char **argv)
+int io_request_read_args(IoRequest *r)
 {
     /* Bytes that are looked at must not be those of the request before. */
     bool looked_at = r->has_pattern || r->dump;
-    int ret = io_request_vector(r, argc, argv, looked_at ? 0xab : IO_NO_FILL);
+    int ret = io_request_vector(r, looked_at ? 0xab : IO_NO_FILL);
 
     if (ret < 0) {
         return ret;
     }
     io_buffer_spoil(r->buf);
-    return set_verify_range(r);
+    return r->has_pattern ? set_verify_range(r) : 0;
 }
 
 int io_request_check_aligned(const IoRequest *r)
