@@ -176,9 +176,3 @@ void io_buffer_dump(const uint8_t *buf, uint64_t offset, uint64_t bytes)
                  text);
     }
 }
-
-bool io_buffer_is(const uint8_t *buf, uint8_t pattern, uint64_t bytes)
-{
-    return bytes == 0 ||
-           (buf[0] == pattern && memcmp(buf, buf + 1, bytes - 1) == 0);
-}

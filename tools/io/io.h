@@ -152,7 +152,6 @@ void io_buffer_spoil(IoBuffer *buf);
 bool io_buffer_load(IoBuffer *buf, uint64_t bytes, const char *path);
 /* Hex dump, as of @offset. */
 void io_buffer_dump(const uint8_t *buf, uint64_t offset, uint64_t bytes);
-bool io_buffer_is(const uint8_t *buf, uint8_t pattern, uint64_t bytes);
 
 /* --- Reports (report.c) --- */
 

@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "util/zero.h"
+
 void io_request_init(IoRequest *r, const char *op, const char *name)
 {
     memset(r, 0, offsetof(IoRequest, start));
@@ -194,7 +196,7 @@ int io_request_end(IoRequest *r, int ret)
     }
     ret = 0;
     if (r->verify &&
-        !io_buffer_is(r->buf->data + r->start, r->pattern, r->length)) {
+        !buffer_is_filled(r->buf->data + r->start, r->pattern, r->length)) {
         io_print("Pattern verification failed at offset %" G_GUINT64_FORMAT
                  ", %" G_GUINT64_FORMAT " bytes\n",
                  r->report.offset + r->start, r->length);

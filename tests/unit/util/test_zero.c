@@ -13,9 +13,19 @@ enum { MAX_LEN = 700, MAX_SHIFT = 65 };
 static void assert_variant(const ZeroVariant *v, const uint8_t *buf,
                            size_t len, bool expected)
 {
-    if (v->is_zero(buf, len) != expected) {
+    if (v->is_zero(buf, len) != expected ||
+        v->is_filled(buf, 0, len) != expected) {
         fail_msg("%s: address %% 64 = %zu, length %zu, expected %d", v->name,
                  (size_t)((uintptr_t)buf % 64), len, expected);
+    }
+}
+
+static void assert_filled(const ZeroVariant *v, const uint8_t *buf,
+                          uint8_t byte, size_t len, bool expected)
+{
+    if (v->is_filled(buf, byte, len) != expected) {
+        fail_msg("%s: address %% 64 = %zu, length %zu, byte %02x, expected %d",
+                 v->name, (size_t)((uintptr_t)buf % 64), len, byte, expected);
     }
 }
 
@@ -57,6 +67,33 @@ static void test_all_variants_find_a_single_byte_at_every_position(void **state)
                     buf[pos] = (uint8_t)(1u << (pos % 8));
                     assert_variant(v, buf, len, false);
                     buf[pos] = 0;
+                }
+            }
+        }
+    }
+    g_free(area);
+}
+
+/* In each place the bit that differs is another one. */
+static void test_all_variants_find_what_is_not_the_byte(void **state)
+{
+    static const uint8_t bytes[] = { 0x01, 0x5a, 0x80, 0xab, 0xff };
+    uint8_t *area = g_malloc(MAX_LEN + 2 * MAX_SHIFT);
+
+    for (const ZeroVariant *v = buffer_is_zero_variants(); v->name; v++) {
+        for (size_t shift = 0; v->supported() && shift < MAX_SHIFT; shift++) {
+            uint8_t byte = bytes[shift % G_N_ELEMENTS(bytes)];
+            uint8_t *buf = area + shift;
+
+            for (size_t len = 0; len <= MAX_LEN; len += 1 + len / 16) {
+                memset(area, (uint8_t)~byte, MAX_LEN + 2 * MAX_SHIFT);
+                memset(buf, byte, len);
+                assert_filled(v, buf, byte, len, true);
+                assert_filled(v, buf, byte ^ 1, len, len == 0);
+                for (size_t pos = 0; pos < len; pos++) {
+                    buf[pos] ^= (uint8_t)(1u << (pos % 8));
+                    assert_filled(v, buf, byte, len, false);
+                    buf[pos] = byte;
                 }
             }
         }
@@ -109,9 +146,12 @@ static void test_dispatched_function_is_right(void **state)
     assert_true(buffer_is_zero(buf, sizeof(buf)));
     assert_true(buffer_is_zero(buf, 0));
     assert_true(buffer_is_zero(NULL, 0));
+    assert_true(buffer_is_filled(NULL, 1, 0));
     buf[4095] = 1;
     assert_false(buffer_is_zero(buf, sizeof(buf)));
     assert_true(buffer_is_zero(buf, 4095));
+    assert_true(buffer_is_filled(buf + 4095, 1, 1));
+    assert_false(buffer_is_filled(buf + 4094, 1, 2));
 }
 
 static void test_plain_variant_is_last_and_always_supported(void **state)
@@ -128,6 +168,7 @@ static void test_plain_variant_is_last_and_always_supported(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_all_variants_agree_on_every_length_and_alignment),
     cmocka_unit_test(test_all_variants_find_a_single_byte_at_every_position),
+    cmocka_unit_test(test_all_variants_find_what_is_not_the_byte),
     cmocka_unit_test(test_large_buffers_up_to_the_last_byte),
     cmocka_unit_test(test_no_variant_reads_beyond_the_buffer),
     cmocka_unit_test(test_dispatched_function_is_right),

@@ -26,6 +26,13 @@ static unsigned wrong_at(const ZeroVariant *v, uint8_t *buf, size_t len)
         wrong += v->is_zero(buf, len);
         buf[pos] = 0;
     }
+    memset(buf, 0x5a, len);
+    wrong += !v->is_filled(buf, 0x5a, len);
+    for (size_t pos = 0; pos < len; pos++) {
+        buf[pos] = 0x5b;
+        wrong += v->is_filled(buf, 0x5a, len);
+        buf[pos] = 0x5a;
+    }
     return wrong;
 }
 
