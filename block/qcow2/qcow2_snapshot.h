@@ -55,9 +55,10 @@ void qcow2_walk_free(Qcow2Walk *w);
  * (asked to stop). */
 int coroutine_fn qcow2_walk_check(Qcow2State *s, Qcow2Walk *w, int addend)
     REQUIRES(s->lock) DROPS(s->lock);
-/* Add @addend for every path; a failed +1 is undone, a failed -1 leaks. */
+/* Add @addend for every path; a failed +1 is undone, a failed -1 leaks.
+ * @may_stop: so does -ECANCELED, when asked to stop. */
 int coroutine_fn qcow2_walk_apply(Qcow2State *s, Qcow2Walk *w, int addend,
-                                  bool punch)
+                                  bool punch, bool may_stop)
     REQUIRES(s->lock) DROPS(s->lock);
 /* R6: clear COPIED in the tables, on disk and in the cache. Nobody else may
  * use them (K4). */

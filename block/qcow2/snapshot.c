@@ -15,7 +15,10 @@
  *
  * So (R1, R4) hold before it, (R3) after it, and (R6) because no COPIED flag
  * is durable when a second path becomes durable. Before the header is written
- * a failure is undone; later it leaves leaks.
+ * a failure is undone; later it leaves leaks. Asked to stop, all three do so
+ * while they change refcounts, with the same outcome; what is to be done about
+ * COPIED flags then, or was begun, is done, since a check counts flags that do
+ * not go with their refcounts as errors.
  *
  * Refcounts that would overflow or are impossible are found by a scan before
  * anything is changed. Compressed clusters are counted like all others.
@@ -241,12 +244,13 @@ static int coroutine_fn drop_references(Qcow2State *s, Qcow2Walk *w,
 {
     int ret, ret2;
 
-    ret = qcow2_walk_apply(s, w, -1, s->punch_snapshot);
+    ret = qcow2_walk_apply(s, w, -1, s->punch_snapshot, true);
     if (ret == 0 && l1->size) {
         ret = qcow2_update_refcount(s, l1->offset,
                                     table_clusters(s, l1->size), -1,
                                     s->punch_snapshot);
     }
+    ret = ret == -ECANCELED ? 0 : ret; /* the rest leaks */
     ret2 = qcow2_walk_set_copied(s, w);
     ret = ret < 0 ? ret : ret2;
     ret2 = qcow2_flush_metadata(s);
@@ -265,7 +269,7 @@ static int coroutine_fn delete_snapshot(Qcow2State *s, Qcow2Snapshot *sn,
 
     g_ptr_array_remove(list, sn);
     ret = ret < 0 ? ret : qcow2_walk_check(s, w, -1);
-    ret = ret < 0 ? ret : aio_check_stop(); /* from here on to the end */
+    ret = ret < 0 ? ret : aio_check_stop(); /* the last that changes nothing */
     ret = ret < 0 ? ret : store_table(s, list);
     if (ret < 0) {
         say(errp, ret, "delete", name, s);
@@ -404,12 +408,12 @@ static int coroutine_fn create_store(Qcow2State *s, Qcow2Snapshot *sn,
     if (ret < 0) {
         return ret;
     }
-    ret = qcow2_walk_apply(s, w, 1, false);
+    ret = qcow2_walk_apply(s, w, 1, false, true);
     if (ret == 0) {
         ret = clear_active_copied(s, w);
         ret = ret < 0 ? ret : store_table(s, list); /* R1, R6 */
         if (ret < 0 && !s->corrupt) {
-            (void)qcow2_walk_apply(s, w, -1, false);
+            (void)qcow2_walk_apply(s, w, -1, false, false);
             (void)qcow2_walk_set_copied(s, w);
             (void)qcow2_sync_metadata(s);
         }
@@ -429,7 +433,6 @@ static int coroutine_fn create_counted(Qcow2State *s,
     int ret;
 
     ret = qcow2_walk_check(s, w, 1);
-    ret = ret < 0 ? ret : aio_check_stop(); /* from here on to the end */
     if (ret < 0) {
         return ret;
     }
@@ -574,7 +577,7 @@ static int coroutine_fn switch_l1(Qcow2State *s, Qcow2Walk *w, Qcow2Table *t,
     Qcow2Header h;
     int ret;
 
-    ret = qcow2_walk_apply(s, w, 1, false);
+    ret = qcow2_walk_apply(s, w, 1, false, true);
     if (ret < 0) {
         return ret;
     }
@@ -589,7 +592,7 @@ static int coroutine_fn switch_l1(Qcow2State *s, Qcow2Walk *w, Qcow2Table *t,
     h.l1_table_offset = t->offset;
     ret = ret < 0 ? ret : qcow2_header_update(s, &h);
     if (ret < 0 && !s->corrupt) {
-        (void)qcow2_walk_apply(s, w, -1, false);
+        (void)qcow2_walk_apply(s, w, -1, false, false);
     }
     return ret;
 }

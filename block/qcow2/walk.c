@@ -341,18 +341,21 @@ static int coroutine_fn apply_windows(Qcow2State *s, Qcow2Walk *w,
 }
 
 int coroutine_fn qcow2_walk_apply(Qcow2State *s, Qcow2Walk *w, int addend,
-                                  bool punch)
+                                  bool punch, bool may_stop)
 {
+    /* The tables are read again for each window, so they go last. */
+    bool data_first = w->further && addend < 0;
     unsigned done, undone;
     int ret;
 
-    if (w->further && addend < 0) {
-        /* The tables are read again for each window, so they go last. */
-        ret = apply_windows(s, w, WALK_DATA, addend, punch, UINT_MAX, &done);
-        return ret < 0 ? ret : apply_windows(s, w, WALK_TABLES, addend, punch,
-                                             UINT_MAX, &done);
+    w->may_stop = may_stop;
+    ret = apply_windows(s, w, data_first ? WALK_DATA : WALK_ALL, addend,
+                        punch, UINT_MAX, &done);
+    if (ret == 0 && data_first) {
+        ret = apply_windows(s, w, WALK_TABLES, addend, punch, UINT_MAX,
+                            &done);
     }
-    ret = apply_windows(s, w, WALK_ALL, addend, punch, UINT_MAX, &done);
+    w->may_stop = false;
     if (ret < 0 && addend > 0 && done && !s->corrupt) {
         (void)apply_windows(s, w, WALK_ALL, -addend, false, done, &undone);
     }
@@ -368,7 +371,7 @@ int coroutine_fn qcow2_walk_drop(Qcow2State *s, const uint64_t *l1,
     if (w) {
         w->may_stop = may_stop;
         ret = check(s, w, -1);
-        ret = ret < 0 ? ret : qcow2_walk_apply(s, w, -1, punch);
+        ret = ret < 0 ? ret : qcow2_walk_apply(s, w, -1, punch, may_stop);
     }
     for (uint32_t i = 0; i < n; i++) {
         qcow2_cache_discard(s, s->l2_cache, l1[i] & QCOW2_OFFSET_MASK,

@@ -109,7 +109,7 @@ CASES = {
     'snapshot -l': ('img', 'snapshot -l snaps', {}),
     'snapshot -c': ('img', 'snapshot -c new snaps', {'snaps': 'same'}),
     'snapshot -a': ('img', 'snapshot -a s1 snaps', {'snaps': 'leaky'}),
-    'snapshot -d': ('img', 'snapshot -d s2 snaps', {'snaps': 'same'}),
+    'snapshot -d': ('img', 'snapshot -d s2 snaps', {'snaps': 'leaky'}),
     'bitmap --merge': ('img', 'bitmap --merge b0 maps b1', {'maps': 'same'}),
     'io': ('io', '-c;write -P 1 0 2M;-c;write -z 8M 4M;-c;write -c -P 3 9M '
                  '64k;-c;discard 0 1M;-c;aio_write -P 4 1M 4M;-c;flush;src',
@@ -282,8 +282,8 @@ class Signals(unittest.TestCase):
 # that may follow it: what is written is flushed, what is half done is ended.
 LONG_CASES = {
     'snapshot -a': ('snapshot -a s1', 'snap', (5, 30, 60, 90), 30),
-    'snapshot -c': ('snapshot -c s2', 'all', (5, 20), 5),
-    'snapshot -d': ('snapshot -d s1', 'snap', (5, 20), 5),
+    'snapshot -c': ('snapshot -c s2', 'all', (5, 20, 35, 60), 15),
+    'snapshot -d': ('snapshot -d s1', 'snap', (5, 20, 40), 10),
     'resize --shrink': ('resize -q --shrink IMAGE 1M', 'all', (10, 50, 90),
                         20),
     'amend the width of refcounts':

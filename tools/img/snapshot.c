@@ -109,6 +109,7 @@ static int run(int action, const char *name, const ImgSource *src)
         ret = create(blk, name, &err);
         break;
     case 'd':
+        img_when_stopped_late(IMG_MAY_LEAK);
         ret = delete(blk, name, &err);
         break;
     case 'l':
