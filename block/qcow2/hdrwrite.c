@@ -12,7 +12,9 @@
  *   3  the other sectors
  *   4  sector 0 once more, with the table, which reaches into sector 1
  *
- * Steps that change nothing are left out; mostly one sector remains. What does
+ * Steps that change nothing are left out; mostly one sector remains. When one
+ * fails, they are undone in the opposite order, each durably before the next: a
+ * disk that takes no more flushes keeps the new image or the old one. What does
  * not fit that scheme (extensions without the table longer than sector 0, as a
  * long data file name or big unknown records make them; no free room for a
  * name, in clusters of 1 to 4 KiB) is written last sector first, sector 0 at
@@ -27,7 +29,8 @@ typedef struct Rewrite {
     uint64_t bytes;             /* that differ or matter: whole sectors */
     uint8_t core[QCOW2_SECTOR]; /* step 2 */
     uint64_t name_lo, name_hi;  /* sectors of step 1, in bytes */
-    bool in_steps;
+    bool in_steps;              /* 1 and 2 are needed, and possible */
+    bool core_begun;            /* step 2 may be on disk */
 } Rewrite;
 
 static uint64_t used_bytes(const uint8_t *buf, uint64_t end)
@@ -69,6 +72,16 @@ static uint64_t choose_name_offset(const Qcow2State *s, const Rewrite *w,
         return gap;
     }
     return last + len <= s->cluster_size ? last : 0;
+}
+
+static unsigned count_diff(const Rewrite *w)
+{
+    unsigned n = 0;
+
+    for (uint64_t at = 0; at < w->bytes; at += QCOW2_SECTOR) {
+        n += memcmp(w->old + at, w->new + at, QCOW2_SECTOR) != 0;
+    }
+    return n;
 }
 
 /* Fill in w->h, w->new, w->core. */
@@ -117,6 +130,7 @@ static int plan(Qcow2State *s, Rewrite *w)
     }
     w->bytes = sector_ceil(MAX(full->len,
                                used_bytes(w->old, s->cluster_size)));
+    w->in_steps = w->in_steps && count_diff(w) > 1;
     return 0;
 }
 
@@ -146,46 +160,57 @@ static int coroutine_fn write_diff(Qcow2State *s, uint8_t *now,
     return any ? bdrv_co_flush(s->bs->file->bs) : 0;
 }
 
-static unsigned count_diff(const Rewrite *w)
-{
-    unsigned n = 0;
-
-    for (uint64_t at = 0; at < w->bytes; at += QCOW2_SECTOR) {
-        n += memcmp(w->old + at, w->new + at, QCOW2_SECTOR) != 0;
-    }
-    return n;
-}
-
 /* @now is what is on disk, as far as it is known. */
-static int coroutine_fn write_steps(Qcow2State *s, const Rewrite *w,
-                                    uint8_t *now)
+static int coroutine_fn write_steps(Qcow2State *s, Rewrite *w, uint8_t *now)
     REQUIRES(s->lock)
 {
     int ret = 0;
 
-    if (w->in_steps && count_diff(w) > 1) {
+    if (w->in_steps) {
         ret = write_diff(s, now, w->new, w->name_lo, w->name_hi);
+        w->core_begun = ret == 0;
         ret = ret < 0 ? ret : write_diff(s, now, w->core, 0, QCOW2_SECTOR);
     }
     ret = ret < 0 ? ret : write_diff(s, now, w->new, QCOW2_SECTOR, w->bytes);
     return ret < 0 ? ret : write_diff(s, now, w->new, 0, QCOW2_SECTOR);
 }
 
-/* Something failed: old or new may be on disk. Make it old. */
+/* Write [@lo, @hi) of @buf; flush. */
+static int coroutine_fn put(Qcow2State *s, const uint8_t *buf, uint64_t lo,
+                            uint64_t hi)
+    REQUIRES(s->lock)
+{
+    int ret = lo == hi ? 0 : bdrv_co_pwrite(s->bs->file, lo, hi - lo,
+                                            buf + lo, 0);
+
+    return ret < 0 || lo == hi ? ret : bdrv_co_flush(s->bs->file->bs);
+}
+
+/* Something failed: old or new may be on disk. Make it old, the last step
+ * first. */
+static int coroutine_fn undo_steps(Qcow2State *s, const Rewrite *w)
+    REQUIRES(s->lock)
+{
+    bool has_name = w->in_steps && w->name_hi;
+    uint64_t lo = has_name ? w->name_lo : w->bytes;
+    uint64_t hi = has_name ? w->name_hi : w->bytes;
+    int ret = 0;
+
+    if (w->core_begun) {
+        ret = put(s, w->core, 0, QCOW2_SECTOR);
+    }
+    if (w->core_begun || !w->in_steps) {
+        ret = ret < 0 ? ret : put(s, w->old, QCOW2_SECTOR, lo);
+        ret = ret < 0 ? ret : put(s, w->old, hi, w->bytes);
+    }
+    ret = ret < 0 ? ret : put(s, w->old, 0, QCOW2_SECTOR);
+    return ret < 0 ? ret : put(s, w->old, lo, hi);
+}
+
 static void coroutine_fn put_back(Qcow2State *s, const Rewrite *w)
     REQUIRES(s->lock)
 {
-    BdrvChild *file = s->bs->file;
-    int ret = 0;
-
-    if (w->bytes > QCOW2_SECTOR) {
-        ret = bdrv_co_pwrite(file, QCOW2_SECTOR, w->bytes - QCOW2_SECTOR,
-                             w->old + QCOW2_SECTOR, 0);
-        ret = ret < 0 ? ret : bdrv_co_flush(file->bs);
-    }
-    ret = ret < 0 ? ret : bdrv_co_pwrite(file, 0, QCOW2_SECTOR, w->old, 0);
-    ret = ret < 0 ? ret : bdrv_co_flush(file->bs);
-    if (ret < 0) {
+    if (undo_steps(s, w) < 0) {
         s->corrupt = true;
         g_free(s->corrupt_reason);
         s->corrupt_reason = g_strdup("the header could not be written");

@@ -302,6 +302,58 @@ static void test_failed_write_is_put_back(void **state)
     fail_msg("never done");
 }
 
+/* Change @before to @after with flushes failing from the @n-th on, 0: none.
+ * *@ret_old and *@ret_now: what it was and what it is. */
+static int rewrite_with_bad_flush(Rewriter before, Rewriter after, unsigned n,
+                                  char **ret_old, char **ret_now)
+{
+    FakeDisk *d = new_image("size=1M", &before);
+    int ret;
+
+    q_check(run_coroutine(co_rewrite, &before), NULL);
+    *ret_old = describe(d);
+    after.blk = before.blk;
+    if (n) {
+        fake_fail_nth(d, FAKE_FLUSH, n, EIO, true);
+    }
+    ret = run_coroutine(co_rewrite, &after);
+    *ret_now = describe(d);
+    (void)blk_close(before.blk);
+    fake_disk_free(d);
+    return ret;
+}
+
+/* As with a file: once a flush has failed, all of them do. */
+static void test_bad_flushes_leave_old_or_new(void **state)
+{
+    static const Rewriter after[] = {
+        { .backing_file = "base.raw", .backing_format = "raw" },
+        { .backing_file = "another-name-that-is-longer",
+          .backing_format = "qcow2", .data_file = "somewhere.raw" },
+        { .backing_file = "", .backing_format = "", .lazy = true },
+    };
+    const Rewriter before = { .backing_file = "null-co:", .nb_bitmaps = 3,
+                              .backing_format = "null-co" };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(after); i++) {
+        g_autofree char *first = NULL, *want = NULL;
+        int ret = rewrite_with_bad_flush(before, after[i], 0, &first, &want);
+
+        assert_int_equal(ret, 0);
+        assert_string_not_equal(first, want);
+        for (unsigned n = 1, failed = 0; failed + 1 == n; n++) {
+            g_autofree char *old = NULL, *now = NULL;
+
+            ret = rewrite_with_bad_flush(before, after[i], n, &old, &now);
+            failed += ret < 0;
+            if (strcmp(now, old)) {
+                assert_string_equal(now, want);
+            }
+            assert_true(ret < 0 || n > 1);
+        }
+    }
+}
+
 #define HDR_TEST(f) cmocka_unit_test_setup_teardown(f, test_ctx_setup, \
                                                     test_ctx_teardown)
 
@@ -311,6 +363,7 @@ static const struct CMUnitTest tests[] = {
     HDR_TEST(test_short_header_grows),
     HDR_TEST(test_what_does_not_fit_changes_nothing),
     HDR_TEST(test_failed_write_is_put_back),
+    HDR_TEST(test_bad_flushes_leave_old_or_new),
     HDR_TEST(test_cuts_leave_old_or_new_when_a_name_comes),
     HDR_TEST(test_cuts_leave_old_or_new_when_everything_moves),
     HDR_TEST(test_cuts_leave_old_or_new_when_extensions_go),
