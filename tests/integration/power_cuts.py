@@ -61,10 +61,12 @@ def read_log(path):
     return entries
 
 
-def record(argv, where, module, path):
-    """Run it there; its status and what it did."""
+def record(argv, where, module, path, fail_at=0):
+    """Run it there, one call failing; its status and what it did."""
     env = dict(os.environ, FIRN_AIO='threads', LD_PRELOAD=module,
-               FIRN_RECORD=path)
+               FIRN_RECORD=path, FIRN_FAIL_AT=str(fail_at))
+    if os.path.exists(path):
+        os.unlink(path)
     done = subprocess.run(argv, cwd=where, env=env, timeout=60, check=False,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
@@ -83,6 +85,11 @@ class Files:
         """Behind this entry."""
         self.durable.setdefault(entry.name, bytearray())
         waiting = self.pending.setdefault(entry.name, [])
+        if entry.what == 'fail':
+            return
+        if entry.what == 'lost':
+            waiting.clear()
+            return
         if entry.what != 'flush':
             waiting.append(entry)
             return

@@ -10,11 +10,17 @@
  *   hole NAME OFFSET BYTES       it does not
  *   truncate NAME BYTES 0
  *   flush NAME 0 0
+ *
+ * With FIRN_FAIL_AT=N the Nth call on such a file, reads too, does nothing and
+ * fails with EIO; "fail NAME 0 0" is kept of it, "lost NAME 0 0" of a flush:
+ * what it was for is not written again.
  */
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +32,7 @@
 /* The next function of this name, with the type of this one. */
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
+ssize_t preadv64(int fd, const struct iovec *iov, int n, off64_t off);
 ssize_t pwritev64v2(int fd, const struct iovec *iov, int n, off64_t off,
                     int flags);
 
@@ -78,6 +85,21 @@ static void record(const char *what, int fd, off64_t offset, off64_t bytes)
     }
 }
 
+/* Shall this one fail? */
+static bool fails(int fd, const char *what)
+{
+    static int count;
+    const char *at = getenv("FIRN_FAIL_AT");
+    char buf[4096];
+
+    if (!at || !name_of(fd, buf) || ++count != atoi(at)) {
+        return false;
+    }
+    record(what, fd, 0, 0);
+    errno = EIO;
+    return true;
+}
+
 static void record_iov(int fd, const struct iovec *iov, off64_t offset,
                        size_t bytes)
 {
@@ -98,13 +120,23 @@ static void record_iov(int fd, const struct iovec *iov, off64_t offset,
     put_done();
 }
 
+PUBLIC ssize_t preadv64(int fd, const struct iovec *iov, int n, off64_t off)
+{
+    ssize_t ret;
+
+    pthread_mutex_lock(&lock);
+    ret = fails(fd, "fail") ? -1 : REAL(preadv64)(fd, iov, n, off);
+    pthread_mutex_unlock(&lock);
+    return ret;
+}
+
 PUBLIC ssize_t pwritev64v2(int fd, const struct iovec *iov, int n,
                            off64_t off, int flags)
 {
     ssize_t ret;
 
     pthread_mutex_lock(&lock);
-    ret = REAL(pwritev64v2)(fd, iov, n, off, flags);
+    ret = fails(fd, "fail") ? -1 : REAL(pwritev64v2)(fd, iov, n, off, flags);
     if (ret > 0) {
         record_iov(fd, iov, off, ret);
     }
@@ -123,7 +155,8 @@ PUBLIC ssize_t copy_file_range(int from, off64_t *from_off, int to,
     ssize_t ret;
 
     pthread_mutex_lock(&lock);
-    ret = REAL(copy_file_range)(from, from_off, to, to_off, bytes, flags);
+    ret = fails(to, "fail") ? -1
+        : REAL(copy_file_range)(from, from_off, to, to_off, bytes, flags);
     if (ret > 0) {
         struct iovec iov = { malloc(ret), ret };
 
@@ -143,7 +176,7 @@ PUBLIC int fallocate64(int fd, int mode, off64_t off, off64_t bytes)
     int ret;
 
     pthread_mutex_lock(&lock);
-    ret = REAL(fallocate64)(fd, mode, off, bytes);
+    ret = fails(fd, "fail") ? -1 : REAL(fallocate64)(fd, mode, off, bytes);
     if (ret == 0 && (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))) {
         record(mode & FALLOC_FL_KEEP_SIZE ? "hole" : "zero", fd, off, bytes);
     } else if (ret == 0) {
@@ -158,7 +191,7 @@ PUBLIC int ftruncate64(int fd, off64_t bytes)
     int ret;
 
     pthread_mutex_lock(&lock);
-    ret = REAL(ftruncate64)(fd, bytes);
+    ret = fails(fd, "fail") ? -1 : REAL(ftruncate64)(fd, bytes);
     if (ret == 0) {
         record("truncate", fd, bytes, 0);
     }
@@ -166,12 +199,13 @@ PUBLIC int ftruncate64(int fd, off64_t bytes)
     return ret;
 }
 
+/* Only told: what the disk would have is found out from that. */
 PUBLIC int fdatasync(int fd)
 {
     int ret;
 
     pthread_mutex_lock(&lock);
-    ret = REAL(fdatasync)(fd);
+    ret = fails(fd, "lost") ? -1 : 0;
     if (ret == 0) {
         record("flush", fd, 0, 0);
     }
