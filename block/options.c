@@ -367,12 +367,29 @@ static int flatten(BdrvOptions *o, const char *prefix, JsonNode *node,
     }
 }
 
+/* Past the string that begins at @p; NULL where json-glib may disagree. */
+static const char *skip_string(const char *p)
+{
+    char quote = *p++;
+
+    for (; *p && *p != quote; p++) {
+        /* It has no escapes in '...', and eats what follows a bad \u. */
+        if (*p == '\\' && (quote == '\'' || *++p == 'u' || !*p)) {
+            return NULL;
+        }
+    }
+    return *p ? p : NULL;
+}
+
 /*
  * json-glib recurses without limit: refuse hostile depth before parsing.
- * Brackets inside strings count too, which only makes this stricter.
+ * Brackets in strings are none, lest a closing one there hides a level. Once
+ * it is in doubt what is a string (comments have quotes, too), whatever opens
+ * counts and nothing closes.
  */
 static bool nesting_is_sane(const char *json)
 {
+    bool in_doubt = false;
     unsigned depth = 0;
 
     for (; *json; json++) {
@@ -380,8 +397,17 @@ static bool nesting_is_sane(const char *json)
             if (++depth > MAX_JSON_DEPTH) {
                 return false;
             }
+        } else if (in_doubt) {
+            continue;
         } else if ((*json == '}' || *json == ']') && depth > 0) {
             depth--;
+        } else if (*json == '"' || *json == '\'') {
+            const char *end = skip_string(json);
+
+            in_doubt = !end;
+            json = end ? end : json;
+        } else {
+            in_doubt = *json == '/' || *json == '#';
         }
     }
     return true;

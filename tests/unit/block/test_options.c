@@ -73,6 +73,34 @@ static void test_bad_json_is_refused(void **state)
     }
 }
 
+/* @text so many times, far more than json-glib has stack for. */
+static char *repeated(const char *text)
+{
+    g_autofree char *many = g_strnfill(20000, ' ');
+    g_auto(GStrv) parts = g_strsplit(many, " ", -1);
+
+    return g_strjoinv(text, parts);
+}
+
+static void test_brackets_in_strings_do_not_hide_depth(void **state)
+{
+    static const char *const hostile[] = {
+        "[\"]\",", "{\"}\":", "['}',", "[\"\\\"]\",", "[\"\\u1\"]\",",
+        "[/*]*/", "[//]\n", "[#]\n", "[\"\\\\]\",",
+    };
+    const char *fine = "{\"a\":\"[[{\\\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"}";
+    g_autoptr(BdrvOptions) o = NULL;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(hostile); i++) {
+        g_autofree char *json = repeated(hostile[i]);
+        g_autoptr(GError) error = NULL;
+
+        assert_int_equal(bdrv_options_parse_json(&o, json, &error), -EINVAL);
+        assert_non_null(strstr(error->message, "deep"));
+    }
+    assert_int_equal(bdrv_options_parse_json(&o, fine, NULL), 0);
+}
+
 static void test_take_converts_and_removes(void **state)
 {
     g_autoptr(BdrvOptions) o = NULL;
@@ -370,6 +398,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_parse_refuses_what_is_not_key_value),
     cmocka_unit_test(test_json_is_flattened),
     cmocka_unit_test(test_bad_json_is_refused),
+    cmocka_unit_test(test_brackets_in_strings_do_not_hide_depth),
     cmocka_unit_test(test_take_converts_and_removes),
     cmocka_unit_test(test_take_prefix_and_merge),
     cmocka_unit_test(test_unknown_option_is_named_with_its_neighbour),
