@@ -66,14 +66,32 @@ void stream_desc_free(StreamDesc *desc)
 typedef struct Scan {
     bool in_string;
     bool escaped;
+    unsigned digits;        /* of a \u that are still to come, */
+    unsigned code;          /* and what those before them say */
     unsigned depth;
     unsigned values;
 } Scan;
 
+/* json-glib skips a character, even a quote, behind \u with fewer digits, and
+ * behind one half of a pair. No name in a stream needs a pair. */
+static int scan_digit(Scan *s, unsigned char c)
+{
+    if (!g_ascii_isxdigit(c)) {
+        return -EINVAL;
+    }
+    s->code = s->code << 4 | (unsigned)g_ascii_xdigit_value(c);
+    return --s->digits == 0 && s->code >> 11 == 0xd800 >> 11 ? -EINVAL : 0;
+}
+
 static int scan_string(Scan *s, unsigned char c)
 {
+    if (s->digits > 0) {
+        return scan_digit(s, c);
+    }
     if (s->escaped) {
         s->escaped = false;
+        s->digits = c == 'u' ? 4 : 0;
+        s->code = 0;
     } else if (c == '\\') {
         s->escaped = true;
     } else if (c == '"') {

@@ -356,6 +356,28 @@ static void test_description_that_does_not_fit_is_not_followed(void **state)
     }
 }
 
+/* What json-glib reads on as values behind the string @start. */
+static void check_escape_hides_nothing(const char *start)
+{
+    g_autofree char *brackets = g_strnfill(200000, '[');
+    g_autofree char *text = g_strconcat("{\"a\": [\"", start, "\",\",",
+                                        brackets, "\"]}", NULL);
+    g_autoptr(GByteArray) s = build(text);
+    g_autofree char *log = NULL;
+    StreamWalkResult r;
+
+    assert_int_equal(walk_log(s, 0, &log, &r, NULL), 0);
+    assert_int_equal(r.guessed, 1);
+}
+
+static void test_broken_escapes_do_not_hide_depth(void **state)
+{
+    check_escape_hides_nothing("\\u1");
+    check_escape_hides_nothing("\\u123");
+    check_escape_hides_nothing("\\ud800");
+    check_escape_hides_nothing("\\udfff");
+}
+
 static void test_hostile_description_is_refused_and_sizes_guessed(void **state)
 {
     g_autoptr(GString) deep = g_string_new("{\"page_size\": 1, \"a\": ");
@@ -782,6 +804,7 @@ int main(void)
         cmocka_unit_test(test_window_size_makes_no_difference),
         cmocka_unit_test(test_sizes_are_guessed_without_description),
         cmocka_unit_test(test_description_that_does_not_fit_is_not_followed),
+        cmocka_unit_test(test_broken_escapes_do_not_hide_depth),
         cmocka_unit_test(
             test_hostile_description_is_refused_and_sizes_guessed),
         cmocka_unit_test(test_repeated_fields_stay_opaque),
