@@ -18,6 +18,10 @@
 
 #include "block/blkdebug_int.h"
 #include "util/nearest.h"
+#include "util/small-file.h"
+
+#define MAX_CONFIG (1024 * 1024)
+#define MAX_RULES  1024
 
 static const char *const event_names[] = {
 #define BLKDBG_NAME(sym, name) [BLKDBG_##sym] = name,
@@ -86,12 +90,13 @@ int blkdebug_read_config(const char *path, BdrvOptions *options,
     g_autofree char *text = NULL;
     g_autofree char *group = NULL;
     g_auto(GStrv) lines = NULL;
-    g_autoptr(GError) error = NULL;
     unsigned nb_groups = 0;
+    size_t bytes;
+    int ret = read_small_file(path, "blkdebug rules", MAX_CONFIG, &text,
+                              &bytes, errp);
 
-    if (!g_file_get_contents(path, &text, NULL, &error)) {
-        return set_error(errp, -ENOENT, "blkdebug configuration: %s",
-                         error->message);
+    if (ret < 0) {
+        return ret;
     }
     lines = g_strsplit(text, "\n", -1);
     for (unsigned i = 0; lines[i]; i++) {
@@ -281,37 +286,20 @@ static int take_rule(BdrvOptions *o, BlkdebugAction action,
     return ret;
 }
 
-/* The numbers N, in order, of which @all has keys "N.rest". */
-static GArray *rule_numbers(BdrvOptions *all)
-{
-    GArray *numbers = g_array_new(FALSE, FALSE, sizeof(unsigned));
-
-    for (unsigned n = 0; n < 1024; n++) {
-        g_autofree char *prefix = g_strdup_printf("%u.", n);
-
-        if (bdrv_options_has_prefix(all, prefix)) {
-            g_array_append_val(numbers, n);
-        }
-    }
-    return numbers;
-}
-
 static int take_group(BdrvOptions *options, const char *group,
                       BlkdebugAction action, GPtrArray *rules, GError **errp)
 {
     g_autofree char *prefix = g_strconcat(group, ".", NULL);
     g_autoptr(BdrvOptions) all = bdrv_options_take_prefix(options, prefix);
-    g_autoptr(GArray) numbers = rule_numbers(all);
+    g_autoptr(GPtrArray) each = bdrv_options_take_numbered(all, MAX_RULES);
     int ret = 0;
 
-    for (guint i = 0; i < numbers->len && ret == 0; i++) {
-        g_autofree char *n =
-            g_strdup_printf("%u.", g_array_index(numbers, unsigned, i));
-        g_autoptr(BdrvOptions) one = bdrv_options_take_prefix(all, n);
+    for (guint i = 0; i < each->len && ret == 0; i++) {
+        BdrvOptions *one = g_ptr_array_index(each, i);
         BlkdebugRule *rule = NULL;
 
-        ret = take_rule(one, action, &rule, errp);
-        if (ret == 0) {
+        ret = one ? take_rule(one, action, &rule, errp) : 0;
+        if (rule) {
             g_ptr_array_add(rules, rule);
         }
     }

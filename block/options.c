@@ -189,6 +189,48 @@ BdrvOptions *bdrv_options_take_prefix(BdrvOptions *o, const char *prefix)
     return taken;
 }
 
+/* The N of "N.rest", or @max; *@ret_rest is the rest. */
+static unsigned leading_number(const char *key, unsigned max,
+                               const char **ret_rest)
+{
+    unsigned n = 0;
+    const char *p = key;
+
+    for (; g_ascii_isdigit(*p) && n < max; p++) {
+        n = n * 10 + (unsigned)(*p - '0');
+    }
+    *ret_rest = p + 1;
+    return p == key || p[0] != '.' || p[1] == '\0' || n > max ||
+           (*key == '0' && p - key > 1) ? max : n;
+}
+
+GPtrArray *bdrv_options_take_numbered(BdrvOptions *o, unsigned max)
+{
+    GPtrArray *taken =
+        g_ptr_array_new_with_free_func((GDestroyNotify)bdrv_options_free);
+    GHashTableIter iter;
+    void *key, *value;
+
+    g_hash_table_iter_init(&iter, o->values);
+    while (g_hash_table_iter_next(&iter, &key, &value)) {
+        const char *rest;
+        unsigned n = leading_number(key, max, &rest);
+
+        if (n == max) {
+            continue;
+        }
+        if (n >= taken->len) {
+            g_ptr_array_set_size(taken, (gint)n + 1);
+        }
+        if (!taken->pdata[n]) {
+            taken->pdata[n] = bdrv_options_new();
+        }
+        bdrv_options_set(taken->pdata[n], rest, value);
+        g_hash_table_iter_remove(&iter);
+    }
+    return taken;
+}
+
 void bdrv_options_merge(BdrvOptions *dst, BdrvOptions *src)
 {
     GHashTableIter iter;

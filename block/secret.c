@@ -11,6 +11,7 @@
 
 #include "util/error.h"
 #include "util/nearest.h"
+#include "util/small-file.h"
 
 #define MAX_SECRET (1024 * 1024)
 
@@ -42,36 +43,6 @@ static GBytes *make_bytes(const void *data, size_t n)
     b->n = n;
     memcpy(b->data, data, n);
     return g_bytes_new_with_free_func(b->data, n, free_bytes, b);
-}
-
-static int read_secret_file(const char *path, char **ret, size_t *ret_n,
-                            GError **errp)
-{
-    FILE *f = fopen(path, "re");
-    char *buf;
-    size_t n;
-    int err;
-
-    if (!f) {
-        return set_error(errp, -errno, "cannot open the secret in '%s': %s",
-                         path, g_strerror(errno));
-    }
-    buf = g_malloc0(MAX_SECRET + 1);
-    errno = 0;
-    n = fread(buf, 1, MAX_SECRET + 1, f);
-    err = ferror(f) ? (errno ? errno : EIO) : 0;
-    fclose(f);
-    if (!err && n <= MAX_SECRET) {
-        *ret = buf;
-        *ret_n = n;
-        return 0;
-    }
-    wipe(buf, MAX_SECRET + 1);
-    g_free(buf);
-    return err ? set_error(errp, -err, "cannot read the secret in '%s': %s",
-                           path, g_strerror(err))
-               : set_error(errp, -EFBIG, "the secret in '%s' is longer than "
-                           "%d bytes", path, MAX_SECRET);
 }
 
 /* Base64 of @text, which may have line ends, in place; @what it is. */
@@ -158,7 +129,7 @@ static int take_bytes(BdrvOptions *opts, char **ret_data, size_t *ret_n,
         ret = find_key(&l, errp);
     }
     if (ret == 0 && path) {
-        ret = read_secret_file(path, &data, &n, errp);
+        ret = read_small_file(path, "secret", MAX_SECRET, &data, &n, errp);
     }
     if (ret == 0 && format && !strcmp(format, "base64")) {
         ret = decode_base64("the secret", data, &n, errp);

@@ -93,6 +93,13 @@ bool bdrv_options_mentions(const BdrvOptions *o, const char *text);
 BdrvOptions *bdrv_options_take_prefix(BdrvOptions *o, const char *prefix);
 
 /*
+ * Remove all keys "N.rest" with N below @max, without needless zeroes. Returns
+ * an array that has at N the set of what was "N.rest" (NULL: none), and frees
+ * the sets.
+ */
+GPtrArray *bdrv_options_take_numbered(BdrvOptions *o, unsigned max);
+
+/*
  * Move every option of @src (NULL: none) that @dst lacks to @dst; @src is
  * freed. What @dst has wins.
  */

@@ -141,6 +141,24 @@ static void test_take_prefix_and_merge(void **state)
     assert_string_equal(bdrv_options_get(file, "z"), "5");
 }
 
+static void test_numbered_options_are_sorted_by_number(void **state)
+{
+    g_autoptr(BdrvOptions) o = NULL;
+    g_autoptr(GPtrArray) taken = NULL;
+
+    bdrv_options_parse(&o, "2.a=x,0.b.c=y,2.d=z,3.a=1,02.a=1,a=1,2=1,2.=1,"
+                       "99999999999.a=1,.a=1,-1.a=1", NULL);
+    taken = bdrv_options_take_numbered(o, 3);
+
+    assert_int_equal(taken->len, 3);
+    assert_null(taken->pdata[1]);
+    assert_string_equal(bdrv_options_get(taken->pdata[0], "b.c"), "y");
+    assert_string_equal(bdrv_options_get(taken->pdata[2], "a"), "x");
+    assert_string_equal(bdrv_options_get(taken->pdata[2], "d"), "z");
+    assert_int_equal(bdrv_options_size(taken->pdata[2]), 2);
+    assert_int_equal(bdrv_options_size(o), 8);
+}
+
 static void test_unknown_option_is_named_with_its_neighbour(void **state)
 {
     g_autoptr(BdrvOptions) o = NULL;
@@ -401,6 +419,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_brackets_in_strings_do_not_hide_depth),
     cmocka_unit_test(test_take_converts_and_removes),
     cmocka_unit_test(test_take_prefix_and_merge),
+    cmocka_unit_test(test_numbered_options_are_sorted_by_number),
     cmocka_unit_test(test_unknown_option_is_named_with_its_neighbour),
     cmocka_unit_test(test_cache_modes),
     cmocka_unit_test(test_protocol_prefix_ends_before_a_slash),
