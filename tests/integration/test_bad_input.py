@@ -293,6 +293,7 @@ bench q q2
 bench -c x q
 bench -c -1 q
 ~ bench -d 0 q
+~ bench -d 8193 q
 bench -d x q
 bench -s x q
 bench -o x q
@@ -633,6 +634,34 @@ class BadInput(unittest.TestCase):
                 r = run([IO], where, input=line + b'\nquit\n')
                 self.assertIn(r.returncode, (0, 1), r.stderr[:300])
                 self.unchanged(where, before, line[:20])
+
+    def test_options_and_files_without_end(self):
+        where = self.fresh()
+        rules = b','.join(b'inject-error.%d.state=1' % i for i in range(35000))
+        for line, why in (
+                (b'open -o driver=blkdebug,image.driver=null-co,' + rules,
+                 b'inject-error: unknown option'),
+                (b'open json:' + b'["]",' * 150000, b'too deeply'),
+                (b'open blkdebug:/dev/zero:q', b'longer than 1048576 bytes')):
+            with self.subTest(line[:30]):
+                r = run([IO], where, input=line + b'\n')
+                self.assertEqual(r.returncode, 1, r.stderr[:300])
+                self.assertIn(why, r.stderr)
+
+    def test_more_requests_than_a_process_has_stacks_for(self):
+        where = self.fresh()
+        one = b'aio_write -q 0 512\n'
+        many = b'multiwrite -q ' + b' ; '.join([b'0 512'] * 40000) + b'\n'
+        for lines in (one * 40000 + b'aio_flush\n', many):
+            r = run([IO, '-t', 'unsafe', 'q'], where, input=lines)
+            self.assertEqual(r.returncode, 0, r.stderr[:300])
+        r = run([IO, '-t', 'unsafe', '--image-opts', 'driver=qcow2,'
+                 'file.driver=blkdebug,file.image.filename=q'], where,
+                input=b'break write_aio A\n' + one * 5000 +
+                b'resume A\naio_flush\n')
+        self.assertEqual(r.returncode, 1)
+        self.assertIn(b"1024 requests are running, and 'A' is stopped",
+                      r.stderr)
 
     # --- chains, images in use, media ---
 

@@ -4,6 +4,9 @@
 
 #include "util/iov.h"
 
+/* Each request has a stack, and a process has room for some 32,000. */
+#define MAX_DEPTH 8192
+
 typedef struct Bench {
     ImgSource src;
     BlockBackend *blk;
@@ -144,7 +147,7 @@ static int take_number(Bench *b, int c)
     case 'c':
         return img_parse_number(optarg, "-c", 0, INT32_MAX, &b->count);
     case 'd':
-        return img_parse_number(optarg, "-d", 1, INT32_MAX, &b->depth);
+        return img_parse_number(optarg, "-d", 1, MAX_DEPTH, &b->depth);
     case 'o':
         return img_parse_size(optarg, "-o", &b->offset);
     case 's':

@@ -2,13 +2,17 @@
 /*
  * aio_read, aio_write, multiwrite and aio_flush. A request lives until its
  * callback has reported it; a failure or a mismatch then is only told, since
- * the command was over long ago. multiwrite starts all its writes and waits
- * for them.
+ * the command was over long ago. multiwrite starts all its writes, or as many
+ * as can run at a time, and waits for them.
  */
 #include "tools/io/io.h"
 
 #include <errno.h>
 #include <string.h>
+
+/* So many requests run at a time: each has a stack, and a process has room for
+ * some 32,000. */
+#define MAX_AT_ONCE 1024
 
 static GPtrArray *spare; /* requests without contents */
 
@@ -40,6 +44,20 @@ static void aio_done(void *opaque, int ret)
     io_request_end(r, ret);
 }
 
+/* Wait until one more can run. */
+static int make_room(const char *name)
+{
+    AIO_WAIT_WHILE(io.ctx, io.aio >= MAX_AT_ONCE && !io_suspended_tag() &&
+                           !aio_stopping(io.ctx));
+    if (io.aio >= MAX_AT_ONCE && io_suspended_tag()) {
+        io_error("%s: %u requests are running, and '%s' is stopped at a "
+                 "breakpoint; 'resume %s' first", name, io.aio,
+                 io_suspended_tag(), io_suspended_tag());
+        return -EBUSY;
+    }
+    return aio_check_stop();
+}
+
 static void start_aio(IoRequest *r)
 {
     io.aio++;
@@ -59,6 +77,7 @@ static int cmd_aio_read(int argc, char **argv)
         return 0;
     }
     ret = io_request_read_args(r);
+    ret = ret < 0 ? ret : make_room(argv[0]);
     if (ret < 0) {
         return ret;
     }
@@ -102,6 +121,7 @@ static int cmd_aio_write(int argc, char **argv)
         return 0;
     }
     ret = aio_write_args(r);
+    ret = ret < 0 ? ret : make_room(argv[0]);
     if (ret < 0) {
         return ret;
     }
@@ -228,6 +248,7 @@ static int cmd_multiwrite(int argc, char **argv)
     for (guint i = 0; i < writes->len; i++) {
         OneWrite *w = g_ptr_array_index(writes, i);
 
+        AIO_WAIT_WHILE(io.ctx, i - (writes->len - m.pending) >= MAX_AT_ONCE);
         blk_aio_pwritev(io.blk, w->r.report.offset, &w->r.qiov, 0, one_done,
                         w);
     }
