@@ -81,6 +81,8 @@ void img_print_help(const char *name, const char *letters,
                     const struct option *options);
 /* Is @name that of a subcommand? */
 bool img_is_command(const char *name);
+/* Run the subcommand of these words; returns the exit status. */
+int img_run_command(int argc, char **argv);
 
 /* How the words of the command line name images. */
 typedef struct ImgSource {

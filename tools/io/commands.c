@@ -10,6 +10,8 @@
 
 #include "util/nearest.h"
 
+IoSession io;
+
 /* Of a longer word this much is repeated. */
 #define SHOWN 64
 

@@ -10,17 +10,13 @@
 #include <libgen.h>
 #include <locale.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "block/secret.h"
-#include "tools/one-line.h"
 #include "tools/memory.h"
 #include "tools/stop.h"
 #include "util/nearest.h"
-
-IoSession io;
 
 enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS };
 
@@ -57,20 +53,6 @@ static void print_usage(void)
 "  -V, --version        the version\n\n"
 "Example:\n  %s -c 'write -P 1 0 64k' -c 'read -P 1 0 64k' disk.qcow2\n",
     io.program, io.program);
-}
-
-void io_error(const char *format, ...)
-{
-    g_autofree char *text = NULL;
-    g_autofree char *line = NULL;
-    va_list ap;
-
-    io_sync_output();
-    va_start(ap, format);
-    text = g_strdup_vprintf(format, ap);
-    va_end(ap);
-    line = one_line(text);
-    fprintf(stderr, "%s: %s\n", io.program, line);
 }
 
 static bool add_object(const char *text)

@@ -18,6 +18,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tools/one-line.h"
+
 #define LARGE (64u << 10) /* of commands from standard input */
 #define SMALL (4u << 10)
 
@@ -107,4 +109,18 @@ void io_print(const char *format, ...)
     bytes = g_vasprintf(&text, format, ap);
     va_end(ap);
     io_put(text, (size_t)bytes);
+}
+
+void io_error(const char *format, ...)
+{
+    g_autofree char *text = NULL;
+    g_autofree char *line = NULL;
+    va_list ap;
+
+    io_sync_output();
+    va_start(ap, format);
+    text = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    line = one_line(text);
+    fprintf(stderr, "%s: %s\n", io.program, line);
 }
