@@ -325,7 +325,7 @@ def step_fuzz(step):
         '-Dfuzz=true', '-Db_sanitize=address,undefined', '-Db_lundef=false',
         '-Dbench=false'))
     status, text = step.run(['ninja', '-C', path, '-t', 'targets', 'all'])
-    targets = sorted(set(re.findall(r'^tests/fuzz/(fuzz-(?!seeds)[a-z]+):',
+    targets = sorted(set(re.findall(r'^tests/fuzz/(fuzz-(?!seeds)[a-z-]+):',
                                     text, re.M)))
     step.run(['ninja', '-C', path, '-j', JOBS, 'tests/fuzz/seeds',
               *('tests/fuzz/' + name for name in targets)])
@@ -333,12 +333,15 @@ def step_fuzz(step):
     for name in targets:
         corpus = os.path.join(path, 'corpus', name)
         os.makedirs(corpus, exist_ok=True)
+        words = os.path.join('tests/fuzz/seeds', name[len('fuzz-'):])
+        images = os.path.join(path, 'tests/fuzz/seeds')
         status, _ = step.run(
             [os.path.join(path, 'tests/fuzz', name), '-max_len=131072',
              '-rss_limit_mb=1024', '-timeout=60', '-print_final_stats=1',
              '-max_total_time=%d' % max(1, seconds // len(targets)),
-             '-artifact_prefix=' + path + '/' + name + '-', corpus,
-             os.path.join(path, 'tests/fuzz/seeds'), 'tests/fuzz/kept'],
+             '-artifact_prefix=' + path + '/' + name + '-',
+             '-entropic=0', corpus, # it takes as long as the target
+             words if os.path.isdir(words) else images, 'tests/fuzz/kept'],
             timeout=seconds + 900, may_fail=True)
         step.check(status == 0, name + ': an input is kept in build/fuzz/')
 

@@ -6,22 +6,28 @@
  *   fuzz-open-replay [-m ROUNDS] FILE|DIR...
  */
 #include <glib.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "qcow2-fuzz.h"
+/* libFuzzer's interface; qcow2-fuzz.h and words-fuzz.h have it, too. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t bytes, size_t max,
+                               unsigned seed);
 
 #define TIME_LIMIT 60       /* seconds for one input */
+#define ROOM 4096           /* for what a mutation may add */
 
 static unsigned nb_run;
 
 static void run_mutated(const char *text, gsize bytes, unsigned seed)
 {
-    g_autofree uint8_t *copy = g_memdup2(text, bytes + 1);
+    g_autofree uint8_t *copy = g_malloc(bytes + ROOM);
 
-    bytes = LLVMFuzzerCustomMutator(copy, bytes, bytes, seed);
+    memcpy(copy, text, bytes);
+    bytes = LLVMFuzzerCustomMutator(copy, bytes, bytes + ROOM, seed);
     LLVMFuzzerTestOneInput(copy, bytes);
 }
 
@@ -32,10 +38,11 @@ static int run_file(const char *path, unsigned rounds)
     gsize bytes;
 
     if (!g_file_get_contents(path, &text, &bytes, &error)) {
-        fprintf(stderr, "fuzz-replay: %s\n", error->message);
+        dprintf(STDERR_FILENO, "fuzz-replay: %s\n", error->message);
         return 1;
     }
-    fprintf(stderr, "%s\n", path); /* the last one named is the culprit */
+    /* The last one named is the culprit. Targets may have taken stderr. */
+    dprintf(STDERR_FILENO, "%s\n", path);
     for (unsigned i = 0; i <= rounds; i++) {
         alarm(TIME_LIMIT);
         if (i) {
@@ -78,6 +85,6 @@ int main(int argc, char **argv)
     for (; i < argc; i++) {
         status |= run_path(argv[i], rounds);
     }
-    printf("%u inputs\n", nb_run);
+    dprintf(STDERR_FILENO, "%u inputs\n", nb_run);
     return status || !nb_run;
 }

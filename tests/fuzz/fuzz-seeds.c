@@ -14,6 +14,7 @@
 #include "block/dirty-bitmap.h"
 #include "block/snapshot.h"
 #include "block/vmstate.h"
+#include "tests/support/fake_driver.h"
 #include "util/aio.h"
 
 static AioContext *ctx;
@@ -126,6 +127,13 @@ static const Seed seeds[] = {
     { "bitmaps", "size=64k,cluster_size=512", "wbwz" },
     { "subclusters", "size=256k,cluster_size=16k,extended_l2=on", "wzcs" },
     { "large", "size=1T,cluster_size=64k", "w" },
+    { "overlay", "size=64k,cluster_size=512,backing_file=fake:side,"
+      "backing_fmt=raw", "wzcs" },
+    { "overlay-4k", "size=48k,cluster_size=4k,backing_file=fake:side,"
+      "backing_fmt=raw", "wz" },
+    { "data-file", "size=64k,cluster_size=512,data_file=fake:side", "wz" },
+    { "data-file-raw", "size=64k,cluster_size=512,data_file=fake:side,"
+      "data_file_raw=on", "w" },
 };
 
 static void make(const char *dir, const Seed *seed)
@@ -136,8 +144,8 @@ static void make(const char *dir, const Seed *seed)
 
     must(blk_create(ctx, "qcow2", path, options_of(seed->create), &error),
          seed->name, error);
-    must(blk_open(ctx, path, options_of("driver=qcow2"), BDRV_O_RDWR, &blk,
-                  &error), seed->name, error);
+    must(blk_open(ctx, path, options_of("driver=qcow2"), BDRV_O_RDWR |
+                  BDRV_O_DATA_FILE, &blk, &error), seed->name, error);
     for (const char *step = seed->steps; *step; step++) {
         perform(blk, *step);
     }
@@ -146,6 +154,8 @@ static void make(const char *dir, const Seed *seed)
 
 int main(int argc, char **argv)
 {
+    FakeDisk *side; /* backing and data file of who has one */
+
     if (argc != 2 || g_mkdir_with_parents(argv[1], 0777) < 0) {
         fputs("usage: fuzz-seeds DIR\n", stderr);
         return 2;
@@ -153,11 +163,13 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof(data); i++) {
         data[i] = (uint8_t)(i % 251);
     }
+    side = fake_disk_new("side", 0);
     ctx = aio_context_new(AIO_BACKEND_THREADS, NULL);
     aio_set_current(ctx);
     for (size_t i = 0; i < G_N_ELEMENTS(seeds); i++) {
         make(argv[1], &seeds[i]);
     }
+    fake_disk_free(side);
     aio_set_current(NULL);
     aio_context_unref(ctx);
     return 0;

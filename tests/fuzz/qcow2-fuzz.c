@@ -33,7 +33,7 @@ static void set_up(void)
     aio_set_current(ctx);
 }
 
-BlockBackend *fuzz_open(const char *options, unsigned flags)
+BlockBackend *fuzz_open_chain(const char *options, unsigned flags)
 {
     g_autoptr(GError) error = NULL;
     BlockBackend *blk = NULL;
@@ -45,13 +45,18 @@ BlockBackend *fuzz_open(const char *options, unsigned flags)
     bdrv_options_set(o, "driver", "qcow2");
     bdrv_options_set(o, "file.driver", "fake");
     bdrv_options_set(o, "file.name", "fuzz");
-    if (blk_open(ctx, NULL, o, flags | BDRV_O_NO_BACKING, &blk, &error) < 0) {
+    if (blk_open(ctx, NULL, o, flags, &blk, &error) < 0) {
         if (!error) {
             abort(); /* a refusal says why */
         }
         return NULL;
     }
     return blk;
+}
+
+BlockBackend *fuzz_open(const char *options, unsigned flags)
+{
+    return fuzz_open_chain(options, flags | BDRV_O_NO_BACKING);
 }
 
 void fuzz_read_all(BlockBackend *blk)
@@ -133,6 +138,11 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t bytes, size_t max,
 
     if (rng_below(&rng, 8) == 0 && LLVMFuzzerMutate) {
         return LLVMFuzzerMutate(data, bytes, max);
+    }
+    if (rng_below(&rng, 4) == 0 && bytes >= sizeof(uint32_t)) {
+        uint32_t choice = (uint32_t)rng_next(&rng); /* see fuzz-change.c */
+
+        memcpy(data + bytes - sizeof(choice), &choice, sizeof(choice));
     }
     mutate_image(data, &bytes, &rng);
     return bytes;

@@ -19,6 +19,9 @@ void fuzz_image(void);
  * opens a file that the image names. */
 BlockBackend *fuzz_open(const char *options, unsigned flags);
 
+/* The same with its backing file, which @options must name if it has one. */
+BlockBackend *fuzz_open_chain(const char *options, unsigned flags);
+
 /* Read what there is: data by block status, its ends, and a bit of the
  * rest. Bounded, whatever size the image claims. */
 void fuzz_read_all(BlockBackend *blk);
