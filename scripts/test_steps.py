@@ -10,6 +10,7 @@ exit status is 1 when anything failed. Every skip is printed with its reason.
 """
 
 import argparse
+import concurrent.futures
 import json
 import os
 import re
@@ -22,6 +23,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(ROOT, 'build')
 LOGS = os.path.join(BUILD, 'logs')
 JOBS = str(max(2, os.cpu_count() or 2))
+PROCESSES = '3' # some of them wait for the disk
 
 UTIL = ('tests/unit/util/',)
 MODULES = ('tests/unit/',)
@@ -233,7 +235,7 @@ def meson_test(step, path, prefixes, env=None, before=(), wrapper=None,
         step.fail('no test was found below ' + ', '.join(prefixes))
         return
     argv = [*before, 'meson', 'test', '-C', path, '--no-rebuild',
-            '--print-errorlogs', '--num-processes', '2',
+            '--print-errorlogs', '--num-processes', PROCESSES,
             '--timeout-multiplier', str(SLOWEST), '--logbase', step.name]
     if wrapper:
         argv += ['--wrapper', wrapper]
@@ -307,8 +309,10 @@ def step_clang(step):
 
 def step_asan(step):
     """unit and hostile-input tests and the tools under ASan and UBSan"""
+    # With -O2 and all of -g gcc takes twice the time.
     path = build(step, 'asan', cc='gcc', werror=False, options=(
-        '-Db_sanitize=address,undefined', '-Dbench=false'))
+        '-Db_sanitize=address,undefined', '-Dbench=false',
+        '-Doptimization=1', '-Dc_args=-g1'))
     env = {'ASAN_OPTIONS': 'detect_stack_use_after_return=0:'
                            'allocator_may_return_null=1:abort_on_error=1:'
                            'verify_asan_link_order=0', # stdbuf preloads
@@ -330,20 +334,24 @@ def step_fuzz(step):
     step.run(['ninja', '-C', path, '-j', JOBS, 'tests/fuzz/seeds',
               *('tests/fuzz/' + name for name in targets)])
     seconds = int(os.environ.get('FIRN_FUZZ_SECONDS', '60'))
-    for name in targets:
+
+    def fuzz(name):
         corpus = os.path.join(path, 'corpus', name)
         os.makedirs(corpus, exist_ok=True)
         words = os.path.join('tests/fuzz/seeds', name[len('fuzz-'):])
         images = os.path.join(path, 'tests/fuzz/seeds')
-        status, _ = step.run(
+        return step.run(
             [os.path.join(path, 'tests/fuzz', name), '-max_len=131072',
              '-rss_limit_mb=1024', '-timeout=60', '-print_final_stats=1',
              '-max_total_time=%d' % max(1, seconds // len(targets)),
              '-artifact_prefix=' + path + '/' + name + '-',
              '-entropic=0', corpus, # it takes as long as the target
              words if os.path.isdir(words) else images, 'tests/fuzz/kept'],
-            timeout=seconds + 900, may_fail=True)
-        step.check(status == 0, name + ': an input is kept in build/fuzz/')
+            timeout=seconds + 900, may_fail=True)[0]
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for name, status in zip(targets, pool.map(fuzz, targets)):
+            step.check(status == 0, name + ': an input is kept in build/fuzz/')
 
 
 def step_tsan(step):
@@ -369,7 +377,7 @@ def step_valgrind(step):
 
 def step_ucontext(step):
     """unit tests with ucontext coroutines"""
-    path = build(step, 'ucontext', cc='gcc', options=(
+    path = build(step, 'ucontext', cc='gcc', only=MODULES, options=(
         '-Dcoroutine=ucontext', '-Dbench=false'))
     meson_test(step, path, MODULES, forced='one')
 
