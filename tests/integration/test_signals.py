@@ -467,7 +467,7 @@ class Live(Signals):
         self.assertNotIn(b'in-use', r.stdout)
 
     def test_sigraise_is_a_crash(self):
-        for number in (signal.SIGTERM, signal.SIGPIPE, signal.SIGKILL):
+        for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGKILL):
             work = self.fresh(['maps'])
             p = self.start(work, 'io', ['-c', 'write 3M 64k', '-c',
                                         f'sigraise {int(number)}', 'maps'])
