@@ -269,7 +269,7 @@ SAME = [
     q("reopen -o cache.direct=on", "length"),
     q("reopen -o auto-read-only=on", "length"),
     q("write -P 1 0 64k", "reopen -o lazy-refcounts=on", "read -P 1 0 64k",
-      "write -P 2 64k 64k", "reopen -c writeback", "read -P 1 0 64k",
+      "write -P 2 64k 64k", "read -P 1 0 64k",
       "read -P 2 64k 64k", "map", options=("-s",)),
     q("reopen -o overlap-check=all", "read 0 512", "close", "length",
       options=("-s",)),
