@@ -155,9 +155,11 @@ int img_getopt(int argc, char **argv, const char *letters,
             mistake = nearest_option_mistake(c, argv, letters, options);
             img_error("%s%s%s", img_is_command(argv[0]) ? argv[0] : "",
                       img_is_command(argv[0]) ? ": " : "", mistake);
+            optopt = 0;
             return '?';
         case IMG_OPT_OBJECT:
             if (add_object(optarg)) {
+                optopt = c;
                 return '?';
             }
             break;

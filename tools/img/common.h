@@ -71,7 +71,8 @@ enum {
 /*
  * getopt_long() that tells about mistakes. Returns the option, -1 at the end,
  * or '?' after a message (exit status 1). -h and --help end the process;
- * --object is done here and not returned.
+ * --object is done here and not returned: when there is no such object, optopt
+ * is IMG_OPT_OBJECT besides the '?', and 0 after any other mistake.
  */
 int img_getopt(int argc, char **argv, const char *letters,
                const struct option *options);

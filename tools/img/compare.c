@@ -297,7 +297,7 @@ int img_compare(int argc, char **argv)
             }
             break;
         default:
-            return 1;
+            return optopt == IMG_OPT_OBJECT ? COMPARE_NOT_OPEN : 1;
         }
     }
     if (optind != argc - 2) {
