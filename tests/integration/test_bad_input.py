@@ -205,6 +205,8 @@ compare q
 2: compare -f nosuch q q2
 compare q q2 raw
 2: compare -T nosuch q q2
+compare --object
+2: compare --object nosuch,id=a q q
 resize
 resize q
 resize q x
@@ -293,7 +295,7 @@ bench q q2
 bench -c x q
 bench -c -1 q
 ~ bench -d 0 q
-~ bench -d 8193 q
+bench -d 2147483648 q
 bench -d x q
 bench -s x q
 bench -o x q
@@ -655,6 +657,9 @@ class BadInput(unittest.TestCase):
         for lines in (one * 40000 + b'aio_flush\n', many):
             r = run([IO, '-t', 'unsafe', 'q'], where, input=lines)
             self.assertEqual(r.returncode, 0, r.stderr[:300])
+        r = run([IMG, 'bench', '-d', '40000', '-c', '40000', '-t', 'unsafe',
+                 'q2'], where)
+        self.assertEqual(r.returncode, 0, r.stderr[:300])
         r = run([IO, '-t', 'unsafe', '--image-opts', 'driver=qcow2,'
                  'file.driver=blkdebug,file.image.filename=q'], where,
                 input=b'break write_aio A\n' + one * 5000 +

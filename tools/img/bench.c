@@ -77,11 +77,12 @@ static void start(Bench *b)
 
 static int loop(Bench *b)
 {
+    const uint64_t depth = MIN(b->depth, MAX_DEPTH);
     uint64_t flushed = 0;
 
     while (b->in_flight || (b->ended < b->count && !b->error)) {
         while (!b->error && !b->flushing && b->started < b->count &&
-               b->in_flight < b->depth && !must_flush(b, flushed)) {
+               b->in_flight < depth && !must_flush(b, flushed)) {
             start(b);
         }
         if (must_flush(b, flushed) && !b->in_flight && !b->error) {
@@ -147,7 +148,7 @@ static int take_number(Bench *b, int c)
     case 'c':
         return img_parse_number(optarg, "-c", 0, INT32_MAX, &b->count);
     case 'd':
-        return img_parse_number(optarg, "-d", 1, MAX_DEPTH, &b->depth);
+        return img_parse_number(optarg, "-d", 1, INT32_MAX, &b->depth);
     case 'o':
         return img_parse_size(optarg, "-o", &b->offset);
     case 's':
