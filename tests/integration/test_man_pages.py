@@ -97,6 +97,16 @@ class Page:
                 found[tuple(words)] = item[2]
         return found
 
+    def synopsis(self, title):
+        """Options of the lines that show the command, None: not listed."""
+        shown = self.sections[title].lstrip('\n').split('\n\n')[0]
+        if '[_options_]' in shown:
+            return None
+        return {option
+                for dash, word in re.findall(r'\*(--?)([\w-]+)\*', shown)
+                for option in ([dash + word] if dash == '--' else
+                               [dash + letter for letter in word])}
+
     def uses(self, command=None):
         """What follows the program's (or the command's) name in examples."""
         if command is None:
@@ -154,6 +164,17 @@ class OptionsTest(unittest.TestCase):
             self.assertTrue(page.uses(command), command + ' in no example')
             self.compare(page, command, taken - everywhere,
                          page.uses(command))
+            self.check_synopsis(page, command, taken - everywhere)
+
+    def check_synopsis(self, page, command, taken):
+        shown = page.synopsis(command)
+        if shown is None:
+            return
+        where = '%s, %s: options of the synopsis' % (page.name, command)
+        self.assertLessEqual(shown, {o for names in taken for o in names},
+                             where)
+        for names in taken:
+            self.assertTrue(shown & set(names), where + ': %s' % (names,))
 
     def test_firn_img(self):
         self.check('firn-img')
@@ -178,6 +199,15 @@ class OptionsTest(unittest.TestCase):
             self.compare(page, 'A', {('-x', '--xx'), ('-z',)}, uses)
         with self.assertRaises(AssertionError):
             self.compare(page, 'A', {('-x', '--xx')}, uses)
+
+    def test_a_synopsis_that_differs_is_noticed(self):
+        page = Page('firn-img', '# A\n\n*firn-img a* [*-xy*] [*--zz* _n_]\n\n'
+                    'Does [*-q*].\n')
+        taken = {('-x',), ('-y', '--yy'), ('-z', '--zz')}
+        self.check_synopsis(page, 'A', taken)
+        for other in (taken | {('-q',)}, taken - {('-x',)}):
+            with self.assertRaises(AssertionError):
+                self.check_synopsis(page, 'A', other)
 
 
 class ExamplesTest(unittest.TestCase):
