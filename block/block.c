@@ -21,7 +21,6 @@
 #include "block/dirty-bitmap_int.h"
 #include "util/coroutine.h"
 
-#define PROBE_BYTES 2048
 #define MAX_BACKING_DEPTH 200
 #define MAX_NESTING 16
 
@@ -245,8 +244,8 @@ static unsigned child_flags(const BlockDriverState *parent,
 static int coroutine_fn probe_format(BdrvChild *file, BlockDriver **ret,
                                      GError **errp)
 {
-    uint64_t len = MIN(file->bs->total_bytes, PROBE_BYTES);
-    g_autofree uint8_t *buf = g_malloc0(PROBE_BYTES);
+    uint64_t len = MIN(file->bs->total_bytes, BDRV_PROBE_BYTES);
+    g_autofree uint8_t *buf = g_malloc0(BDRV_PROBE_BYTES);
     int err = bdrv_co_pread(file, 0, len, buf, 0);
     const char *format;
 
@@ -254,7 +253,7 @@ static int coroutine_fn probe_format(BdrvChild *file, BlockDriver **ret,
         return set_error(errp, err, "cannot read '%s' to find its format: "
                          "%s", file->bs->filename, g_strerror(-err));
     }
-    format = bdrv_probe(buf, len, file->bs->filename);
+    format = bdrv_probe(buf, BDRV_PROBE_BYTES, file->bs->filename);
     *ret = bdrv_find_format(format);
     if (!*ret) {
         return set_error(errp, -ENOTSUP, "'%s' is of format %s, which is not "

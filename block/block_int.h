@@ -295,6 +295,9 @@ extern BlockDriver bdrv_file, bdrv_raw, bdrv_null_co, bdrv_blkdebug,
 void bdrv_register(BlockDriver *drv);
 /* The @i-th driver, NULL after the last one. */
 BlockDriver *bdrv_nth_driver(size_t i);
+/* Formats are told apart by this much, zeroes behind the end of a shorter file:
+ * the driver "raw" guards just that against guests. */
+#define BDRV_PROBE_BYTES 512
 /* The name of the format that a file with these first bytes is of, "raw" if
  * they are not known; there need not be a driver of that name. */
 const char *bdrv_probe(const uint8_t *buf, size_t len, const char *filename);

@@ -32,6 +32,36 @@ static const struct {
     { "vpc", 0, BYTES("conectix") },
 };
 
+/* Behind the spaces that @p begins with, and the line's end; NULL: more than
+ * those are on the line. */
+static const char *skip_blank(const char *p, const char *end)
+{
+    while (p < end && *p == ' ') {
+        p++;
+    }
+    p += end - p > 1 && *p == '\r';
+    return p < end && *p == '\n' ? p + 1 : NULL;
+}
+
+/* A VMDK descriptor is text: comments and blank lines, then its version. This
+ * takes what QEMU takes: a guest could write more than VMware does. */
+static bool is_vmdk_text(const char *p, const char *end)
+{
+    while (p && p < end && (*p == '#' || *p == ' ')) {
+        if (*p == ' ') {
+            p = skip_blank(p, end);
+        } else {
+            p = memchr(p, '\n', end - p);
+            p = p ? p + 1 : NULL;
+        }
+    }
+    if (!p || end - p < 10 || memcmp(p, "version=", 8) || p[8] < '1' ||
+        p[8] > '3') {
+        return false;
+    }
+    return p[9] == '\n' || (end - p > 10 && p[9] == '\r' && p[10] == '\n');
+}
+
 const char *bdrv_probe(const uint8_t *buf, size_t len, const char *filename)
 {
     const char *best = NULL;
@@ -51,6 +81,9 @@ const char *bdrv_probe(const uint8_t *buf, size_t len, const char *filename)
             !memcmp(buf + others[i].offset, others[i].bytes, others[i].len)) {
             best = others[i].format;
         }
+    }
+    if (!best && is_vmdk_text((const char *)buf, (const char *)buf + len)) {
+        best = "vmdk";
     }
     return best ? best : bdrv_raw.format_name;
 }

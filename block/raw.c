@@ -13,7 +13,6 @@
 
 #include <string.h>
 
-#define HEAD_BYTES 512      /* formats are told apart by what is in them */
 #define COPY_BYTES 4096     /* of a write to the head; sectors of any disk */
 
 typedef struct RawState {
@@ -74,7 +73,7 @@ static int coroutine_fn raw_co_preadv(BlockDriverState *bs, uint64_t offset,
 /* Is anything from @offset of the file on what must not look otherwise? */
 static bool is_guarded(BlockDriverState *bs, uint64_t offset, uint64_t bytes)
 {
-    return bs->probed && offset < HEAD_BYTES && bytes > 0;
+    return bs->probed && offset < BDRV_PROBE_BYTES && bytes > 0;
 }
 
 /* Would the file still be raw with @bytes of @data (NULL: zeroes) at @offset?
@@ -84,12 +83,12 @@ static int coroutine_fn check_head(BlockDriverState *bs, RawState *s,
                                    const uint8_t *data)
     REQUIRES(s->head_lock)
 {
-    uint64_t n = MIN(bytes, HEAD_BYTES - offset);
-    uint64_t there = MIN(bs->file->bs->total_bytes, HEAD_BYTES);
-    uint8_t head[HEAD_BYTES] = { 0 };
+    uint64_t n = MIN(bytes, BDRV_PROBE_BYTES - offset);
+    uint64_t there = MIN(bs->file->bs->total_bytes, BDRV_PROBE_BYTES);
+    uint8_t head[BDRV_PROBE_BYTES] = { 0 };
     int ret = 0;
 
-    if (n < HEAD_BYTES) {
+    if (n < BDRV_PROBE_BYTES) {
         ret = bdrv_co_pread(bs->file, 0, there, head, 0);
     }
     if (ret < 0) {
@@ -100,7 +99,7 @@ static int coroutine_fn check_head(BlockDriverState *bs, RawState *s,
     } else {
         memset(head + offset, 0, n);
     }
-    return strcmp(bdrv_probe(head, MAX(there, offset + n), bs->filename),
+    return strcmp(bdrv_probe(head, BDRV_PROBE_BYTES, bs->filename),
                   bdrv_raw.format_name) ? -EPERM : 0;
 }
 
@@ -162,25 +161,35 @@ static int coroutine_fn raw_co_copy_range(BlockDriverState *bs,
                               bytes);
 }
 
+/* Zeroes to the head, or a discard, which may make zeroes of it. */
+static int coroutine_fn clear_head(BlockDriverState *bs, uint64_t offset,
+                                   uint64_t bytes, bool discard,
+                                   unsigned flags)
+{
+    RawState *s = bs->opaque;
+    int ret;
+
+    co_mutex_lock(&s->head_lock);
+    ret = check_head(bs, s, offset, bytes, NULL);
+    if (ret == 0 && discard) {
+        ret = bdrv_co_pdiscard(bs->file, offset, bytes);
+    } else if (ret == 0) {
+        ret = bdrv_co_pwrite_zeroes(bs->file, offset, bytes, flags);
+    }
+    co_mutex_unlock(&s->head_lock);
+    return ret;
+}
+
 static int coroutine_fn raw_co_pwrite_zeroes(BlockDriverState *bs,
                                              uint64_t offset, uint64_t bytes,
                                              unsigned flags)
 {
     RawState *s = bs->opaque;
-    int ret = 0;
 
-    if (!is_guarded(bs, offset + s->offset, bytes)) {
-        return bdrv_co_pwrite_zeroes(bs->file, offset + s->offset, bytes,
-                                     flags);
+    if (is_guarded(bs, offset + s->offset, bytes)) {
+        return clear_head(bs, offset + s->offset, bytes, false, flags);
     }
-    co_mutex_lock(&s->head_lock);
-    ret = check_head(bs, s, offset + s->offset, bytes, NULL);
-    if (ret == 0) {
-        ret = bdrv_co_pwrite_zeroes(bs->file, offset + s->offset, bytes,
-                                    flags);
-    }
-    co_mutex_unlock(&s->head_lock);
-    return ret;
+    return bdrv_co_pwrite_zeroes(bs->file, offset + s->offset, bytes, flags);
 }
 
 static int coroutine_fn raw_co_pdiscard(BlockDriverState *bs, uint64_t offset,
@@ -188,6 +197,9 @@ static int coroutine_fn raw_co_pdiscard(BlockDriverState *bs, uint64_t offset,
 {
     RawState *s = bs->opaque;
 
+    if (is_guarded(bs, offset + s->offset, bytes)) {
+        return clear_head(bs, offset + s->offset, bytes, true, 0);
+    }
     return bdrv_co_pdiscard(bs->file, offset + s->offset, bytes);
 }
 

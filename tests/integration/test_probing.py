@@ -125,6 +125,40 @@ class ProbingTest(unittest.TestCase):
         status, out, disk = self.both(['write -z 3 1'])
         self.assertEqual((status, disk[:4]), (1, b'QED!'), out)
 
+    def test_nor_a_vmdk_descriptor(self):
+        for text, refused in (
+                (b'version=1\nCID=1234\n', True), (b'version=3\r\n', True),
+                (b'# x\n# Disk DescriptorFile\nversion=1\n', True),
+                (b'#c\r\nversion=1\r\n', True),
+                (b'  \n \r\n#\nversion=2\n', True),
+                (b'#%s\nversion=1\n' % (b'x' * 500), True),
+                (b'#%s\nversion=1\n' % (b'x' * 501), False),
+                (b'#%s\nversion=1\r\n' % (b'x' * 500), False),
+                (b'\nversion=1\n', False), (b' version=1\n', False),
+                (b'version=4\n', False), (b'version=0\n', False),
+                (b'version=1 \n', False), (b'version=1\r', False),
+                (b'version=1\r\r\n', False), (b'version', False)):
+            with self.subTest(text=text):
+                self.write('text', text)
+                status, _, disk = self.both([
+                    'write -s text 0 %d' % len(text), 'length'])
+                self.assertEqual((status, any(disk)), (refused, not refused))
+
+    def test_nor_by_a_discard(self):
+        self.write('disk', b'QED\1' + bytes(1 << 20))
+        self.assertEqual(self.run_tool('firn-io', '-c', 'discard 3 1',
+                                       'disk')[0], 1)
+        self.assertEqual(self.read('disk')[:4], b'QED\1')
+        self.both(['discard 0 64k', 'write -P 5 0 3'])
+        self.both(['discard 512 64k'])
+
+    def test_a_file_shorter_than_a_sector_ends_in_zeroes(self):
+        self.write('short', b'QED')
+        self.assertEqual(self.both(['length'], image='short')[0], 1)
+        self.write('short', b'QE!')
+        status, _, disk = self.both(['write -P 68 2 1'], image='short')
+        self.assertEqual((status, disk), (1, b'QE!'))
+
     def test_what_is_raw_by_name_takes_everything(self):
         self.write('header', QCOW2 + bytes(504))
         status, _, disk = self.both(['write -s header 0 512'], '-f', 'raw')
