@@ -9,28 +9,50 @@
 
 #include "block/block_int.h"
 
-#define BYTES(text) text, sizeof(text) - 1
+#define AT(offset, text) { offset, text, sizeof(text) - 1 }
+#define BOCHS(version) { "bochs", { \
+    AT(0, "Bochs Virtual HD Image\0"), AT(32, "Redolog\0"), \
+    AT(48, "Growing\0"), AT(64, version) } }
 
+/* Each of these has all of its pieces, as QEMU asks of it: what it opens as
+ * raw is raw here. */
 static const struct {
     const char *format;
-    size_t offset;
-    const char *bytes;
-    size_t len;
+    struct {
+        size_t offset;
+        const char *bytes;
+        size_t len;
+    } pieces[4];
 } others[] = {
-    { "bochs", 0, BYTES("Bochs Virtual HD Image") },
-    { "cloop", 0, BYTES("#!/bin/sh\n#V2.0 Format\nmodprobe cloop") },
-    { "luks", 0, BYTES("LUKS\xba\xbe\0\1") }, /* of version 1 */
-    { "parallels", 0, BYTES("WithoutFreeSpace") },
-    { "parallels", 0, BYTES("WithouFreSpacExt") },
-    { "qcow", 0, BYTES("QFI\xfb\0\0\0\1") },
-    { "qed", 0, BYTES("QED\0") },
-    { "vdi", 64, BYTES("\x7f\x10\xda\xbe") },
-    { "vhdx", 0, BYTES("vhdxfile") },
-    { "vmdk", 0, BYTES("COWD") },
-    { "vmdk", 0, BYTES("KDMV") },
-    { "vmdk", 0, BYTES("# Disk DescriptorFile") },
-    { "vpc", 0, BYTES("conectix") },
+    BOCHS("\0\0\1\0"),
+    BOCHS("\0\0\2\0"),
+    { "cloop", { AT(0, "#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && "
+                 "mount -r -t iso9660 /dev/cloop $1\n") } },
+    { "luks", { AT(0, "LUKS\xba\xbe\0\1") } }, /* of version 1 */
+    { "parallels", { AT(0, "WithoutFreeSpace\2\0\0\0") } },
+    { "parallels", { AT(0, "WithouFreSpacExt\2\0\0\0") } },
+    { "qcow", { AT(0, "QFI\xfb\0\0\0\1") } },
+    { "qed", { AT(0, "QED\0") } },
+    { "vdi", { AT(64, "\x7f\x10\xda\xbe") } },
+    { "vhdx", { AT(0, "vhdxfile") } },
+    { "vmdk", { AT(0, "COWD") } },
+    { "vmdk", { AT(0, "KDMV") } },
+    { "vpc", { AT(0, "conectix") } },
 };
+
+static bool is_other(size_t i, const uint8_t *buf, size_t len)
+{
+    for (size_t j = 0; j < G_N_ELEMENTS(others[i].pieces); j++) {
+        size_t offset = others[i].pieces[j].offset;
+        size_t n = others[i].pieces[j].len;
+
+        if (offset + n > len ||
+            memcmp(buf + offset, others[i].pieces[j].bytes, n)) {
+            return false;
+        }
+    }
+    return true;
+}
 
 /* Behind the spaces that @p begins with, and the line's end; NULL: more than
  * those are on the line. */
@@ -77,8 +99,7 @@ const char *bdrv_probe(const uint8_t *buf, size_t len, const char *filename)
         }
     }
     for (size_t i = 0; !best && i < G_N_ELEMENTS(others); i++) {
-        if (len >= others[i].offset + others[i].len &&
-            !memcmp(buf + others[i].offset, others[i].bytes, others[i].len)) {
+        if (is_other(i, buf, len)) {
             best = others[i].format;
         }
     }

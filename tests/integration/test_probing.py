@@ -22,6 +22,11 @@ FLAT_VMDK = ['-o', 'subformat=monolithicFlat']
 QCOW2 = b'QFI\xfb\0\0\0\3'
 
 
+def bochs(kind, version):
+    parts = ((b'Bochs Virtual HD Image', 32), (kind, 16), (b'Growing', 16))
+    return b''.join(text.ljust(n, b'\0') for text, n in parts) + version
+
+
 class ProbingTest(unittest.TestCase):
 
     def setUp(self):
@@ -70,6 +75,27 @@ class ProbingTest(unittest.TestCase):
             self.assertFalse(os.path.exists(self.path('copy')))
             self.assertEqual(self.run_tool('firn-img', 'info', '-f', 'raw',
                                            image)[0], 0)
+
+    def test_what_is_missing_a_piece_is_raw(self):
+        cloop = (b'#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount '
+                 b'-r -t iso9660 /dev/cloop $1\n')
+        for name, content in (
+                ('cloop', cloop), ('', cloop[:-1]), ('', cloop[:40]),
+                ('parallels', b'WithoutFreeSpace\2\0\0\0'),
+                ('', b'WithoutFreeSpace\3\0\0\0'),
+                ('parallels', b'WithouFreSpacExt\2\0\0\0'),
+                ('', b'WithouFreSpacExt\2\0\0\1'),
+                ('bochs', bochs(b'Redolog', b'\0\0\1')),
+                ('bochs', bochs(b'Redolog', b'\0\0\2')),
+                ('', bochs(b'Redolog', b'\0\0\3')),
+                ('', bochs(b'Undoable', b'\0\0\1')),
+                ('', b'# Disk DescriptorFile\n')):
+            with self.subTest(content=content):
+                self.write('disk', content.ljust(4096, b'\0'))
+                theirs = self.run_tool('qemu-img', 'info', 'disk')
+                status, out, err = self.run_tool('firn-img', 'info', 'disk')
+                self.assertEqual(status, theirs[0], err + theirs[2])
+                self.assertIn(name or 'file format: raw\n', out + err)
 
     def test_a_backing_file_of_another_format_is_refused_by_name(self):
         self.run_tool('qemu-img', 'create', '-q', '-f', 'vdi', 'base', '1M')
