@@ -12,7 +12,10 @@
  *      \------ fails ----/                \--> fails: open as before
  *      unkeep: as before
  *
- * Changes that name files may lead to other ones; nothing is kept then.
+ * The tree stays what it is: changes to which files it consists of and how they
+ * are read would be another disk below what the old one holds, and those to
+ * locks and trust would undo what others rely on. Such options are refused when
+ * they differ from what there is.
  *
  * Options that cannot work must not cost the image: the new tree is opened for
  * a rehearsal first, read-only and without locks, while the old one is still
@@ -116,6 +119,72 @@ static BlockDriverState *find_node(BlockDriverState *bs, const char *own,
     return NULL;
 }
 
+/* What option @name of @bs (NULL: there is none), called @key, is now, or NULL:
+ * it was not said. */
+static const char *current(const BlockBackend *blk, const BlockDriverState *bs,
+                           const char *key, const char *name)
+{
+    if (bs && strcmp(name, "driver") == 0) {
+        return bs->drv->format_name;
+    }
+    if (bs && !bs->children && strcmp(name, "filename") == 0) {
+        return bs->filename;
+    }
+    /* Tools say this one of themselves. */
+    return strcmp(name, "allow-data-file") == 0
+           ? NULL : bdrv_options_get(blk->options, key);
+}
+
+/* Is @name one of the options that stay while @bs (or NULL) is open? */
+static bool is_fixed(const BlockDriverState *bs, const char *name)
+{
+    static const char *const names[] = {
+        "driver", "filename", "backing", "allow-data-file", "copy-on-read",
+        "force-share", "locking", "node-name", NULL,
+    };
+
+    if (g_strv_contains(names, name)) {
+        return true;
+    }
+    for (GList *l = bs ? bs->children : NULL; l; l = l->next) {
+        const BdrvChild *child = l->data;
+
+        if (strcmp(child->name, name) == 0) {
+            return true; /* as "NAME=" it would be another node */
+        }
+    }
+    return false;
+}
+
+/* Refuse in @changes what cannot change, and forget what does not. */
+static int check_changes(const BlockBackend *blk, BdrvOptions *changes,
+                         GError **errp)
+{
+    g_autoptr(BdrvOptions) all = bdrv_options_copy(changes);
+    g_autoptr(GList) keys = bdrv_options_keys(all);
+
+    for (GList *l = keys; l; l = l->next) {
+        const char *key = l->data;
+        const char *dot = strrchr(key, '.');
+        const char *name = dot ? dot + 1 : key;
+        g_autofree char *path =
+            dot ? g_strdup_printf(".%.*s", (int)(dot - key), key) : NULL;
+        BlockDriverState *bs = find_node(blk->root->bs, "", dot ? path : "");
+
+        if (!is_fixed(bs, name)) {
+            continue;
+        }
+        if (g_strcmp0(bdrv_options_get(all, key),
+                      current(blk, bs, key, name)) != 0) {
+            return set_error(errp, -EINVAL, "the option '%s' cannot be "
+                             "changed; close the image and open it anew",
+                             key);
+        }
+        g_free(bdrv_options_take(changes, key));
+    }
+    return 0;
+}
+
 /* To the nodes of @blk (NULL: none) where they are of use; then it is gone. */
 static void give_and_drop(GPtrArray *all, BlockBackend *blk, bool give)
 {
@@ -131,12 +200,12 @@ static void give_and_drop(GPtrArray *all, BlockBackend *blk, bool give)
     }
 }
 
-/* Close *@blk and open it with @now (consumed). What is kept must not be found
- * when others are looked for: @no_probe, then. */
+/* Close *@blk and open it with @now (consumed). */
 static int coroutine_fn exchange(BlockBackend **blk, BdrvOptions *now,
-                                 unsigned flags, unsigned no_probe,
-                                 GError **errp)
+                                 unsigned flags, GError **errp)
 {
+    /* What is kept must not be found when others are looked for. */
+    const unsigned no_probe = BDRV_O_NO_SHARE_PROBE;
     g_autoptr(BdrvOptions) old = bdrv_options_copy((*blk)->options);
     g_autofree char *filename = g_strdup((*blk)->filename);
     unsigned old_flags = (*blk)->open_flags;
@@ -171,17 +240,15 @@ int coroutine_fn blk_co_reopen(BlockBackend **blk, BdrvOptions *changes,
     BdrvOptions *now = changes ? changes : bdrv_options_new();
     bool rules = bdrv_options_mentions(now, "inject-error.") ||
                  bdrv_options_mentions(now, "set-state.");
-    bool same_files = !bdrv_options_mentions(now, "filename");
     bool writer;
-    int ret;
+    int ret = check_changes(*blk, now, errp);
 
     bdrv_options_merge(now, bdrv_options_copy((*blk)->options));
     writer = (flags & BDRV_O_RDWR) &&
              g_strcmp0(bdrv_options_get(now, "read-only"), "on");
-    ret = blk_co_flush(*blk);
+    ret = ret < 0 ? ret : blk_co_flush(*blk);
     if (ret == 0) {
-        ret = !same_files ? 0 :
-              keep(kept, (*blk)->root->bs, "", writer, flags, errp);
+        ret = keep(kept, (*blk)->root->bs, "", writer, flags, errp);
         ret = ret < 0 ? ret : rehearse(*blk, now, errp);
         if (ret < 0) {
             unkeep(kept);
@@ -191,8 +258,7 @@ int coroutine_fn blk_co_reopen(BlockBackend **blk, BdrvOptions *changes,
         bdrv_options_free(now);
         return ret;
     }
-    ret = exchange(blk, now, flags, same_files ? BDRV_O_NO_SHARE_PROBE : 0,
-                   errp);
+    ret = exchange(blk, now, flags, errp);
     give_and_drop(kept, *blk, !rules);
     return ret;
 }

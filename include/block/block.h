@@ -148,7 +148,8 @@ int no_coroutine_fn blk_close(BlockBackend *blk);
 /*
  * Open what *@blk is anew, with @flags and with @changes (consumed; NULL:
  * none) to its options. Locks are held all the time, and blkdebug goes on where
- * it was, unless @changes name files.
+ * it was. The nodes stay the same: -EINVAL when @changes say another driver,
+ * filename or child for one of them, or change how it is locked or shared.
  *
  * Returns 0, or what flush, close and open say. On failure *@blk is as it was,
  * or NULL, closed, when it could not be opened in the old way either.

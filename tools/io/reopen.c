@@ -66,31 +66,6 @@ static int check(const Change *c)
     return 0;
 }
 
-/* Another driver or file is another image, which open and close are for. */
-static int check_same_image(const BdrvOptions *options)
-{
-    static const char *const names[] = { "filename", "file.filename" };
-    const BlockDriverState *bs = blk_bs(io.blk);
-    const char *value = bdrv_options_get(options, "driver");
-    const char *wrong = NULL;
-
-    if (value && strcmp(value, bdrv_get_format_name(bs)) != 0) {
-        wrong = "driver";
-    }
-    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
-        value = bdrv_options_get(options, names[i]);
-        if (value && strcmp(value, bdrv_get_filename(bs)) != 0) {
-            wrong = names[i];
-        }
-    }
-    if (wrong) {
-        io_error("the option '%s' cannot be changed; close the image and open "
-                 "the other one", wrong);
-        return -EINVAL;
-    }
-    return 0;
-}
-
 /* The option read-only, which check() has seen alone. */
 static int apply_mode(Change *c)
 {
@@ -122,17 +97,11 @@ int io_cmd_reopen(int argc, char **argv)
         ret = check(&c);
     }
     if (ret == 0 && c.options) {
-        ret = check_same_image(c.options);
-    }
-    if (ret == 0 && c.options) {
         ret = apply_mode(&c);
     }
     if (ret < 0) {
         bdrv_options_free(c.options);
         return ret;
-    }
-    if (c.options && bdrv_options_mentions(c.options, "filename")) {
-        io_release_breaks(); /* they go with their node */
     }
     io_pass_breaks(true);
     AIO_WAIT_WHILE(io.ctx, io.aio > 0);

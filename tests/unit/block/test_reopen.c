@@ -131,8 +131,31 @@ static void test_options_that_cannot_be_leave_all_as_it_was(void **state)
     assert_int_equal(get(), 0);
     assert_int_equal(other_opens(false), 0); /* not a writer's locks */
     assert_int_equal(other_opens(true), -EAGAIN);
-    assert_int_equal(reopen("file.filename=/dev/null", 0), -EINVAL);
+    assert_int_equal(reopen("encrypt.format=luks", 0), -EINVAL);
     assert_int_equal(get(), 0);
+}
+
+static void test_the_nodes_stay_what_they_are(void **state)
+{
+    static const char *const other[] = {
+        "driver=raw", "filename=/dev/null", "file.driver=blkdebug",
+        "file.filename=/dev/null", "file=", "file.locking=on", "backing=",
+        "backing.driver=qcow2", "data-file.filename=/dev/null",
+        "allow-data-file=on",
+    };
+    g_autofree char *same = g_strdup_printf(
+        "driver=qcow2,file.driver=file,file.filename=%s,file.locking=auto",
+        path);
+
+    open_image("file.filename", ",file.locking=auto", BDRV_O_RDWR);
+    assert_int_equal(put('a'), 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(other); i++) {
+        assert_int_equal(reopen(other[i], BDRV_O_RDWR), -EINVAL);
+        assert_int_equal(get(), 'a');
+        assert_int_equal(other_opens(false), -EAGAIN);
+    }
+    assert_int_equal(reopen(same, BDRV_O_RDWR), 0);
+    assert_int_equal(get(), 'a');
 }
 
 typedef struct Intruder {
@@ -196,6 +219,7 @@ static const struct CMUnitTest tests[] = {
     REOPEN_TEST(test_contents_and_mode_follow),
     REOPEN_TEST(test_another_reader_prevents_writing),
     REOPEN_TEST(test_options_that_cannot_be_leave_all_as_it_was),
+    REOPEN_TEST(test_the_nodes_stay_what_they_are),
     REOPEN_TEST(test_nobody_comes_in_between),
     REOPEN_TEST(test_blkdebug_goes_on_where_it_was),
 };
