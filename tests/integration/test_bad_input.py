@@ -573,6 +573,20 @@ class BadInput(unittest.TestCase):
         self.assertEqual(r.returncode, 0)
         self.assertNotIn(b'failed', r.stdout)
 
+    def test_the_file_is_named_once(self):
+        where = self.fresh()
+        for words in ('resize q -8M', 'resize q +9223372036854775807',
+                      'resize q 0', 'resize --shrink --preallocation=full q '
+                      '1M', 'rebase -u -F raw -b ' + 'x' * 1024 + ' q',
+                      'amend -o cluster_size=4k q', 'amend -o nosuch=1 q',
+                      'bitmap --add maps b0', 'bitmap --remove maps nosuch'):
+            with self.subTest(words[:50]):
+                name = b'maps' if 'maps' in words else b'q'
+                r = self.refused(where, words.split())
+                self.assertEqual(
+                    len(re.findall(rb"(?<=[ '])%s(?=[ ':])" % name,
+                                   r.stderr)), 1, r.stderr)
+
     def test_table_of_io(self):
         ours, theirs = self.fresh(), self.fresh()
         before = tree(ours)

@@ -149,7 +149,8 @@ class NearestTest(unittest.TestCase):
         self.says("-o: unknown option 'cluster-size'; did you mean "
                   "'cluster_size'?", 'firn-img', 'create', '-f', 'qcow2',
                   '-o', 'cluster-size=64k', self.image + '.new', '1M')
-        self.says("-o: unknown option 'comapt'; did you mean 'compat'?",
+        self.says(f"{self.image}: -o: unknown option 'comapt'; did you mean "
+                  "'compat'?",
                   'firn-img', 'amend', '-o', 'comapt=1.1', self.image)
 
     def test_formats(self):

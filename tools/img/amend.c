@@ -48,7 +48,7 @@ static int amend(const Amend *p, BlockBackend *blk)
         img_print_amend_help(format);
         return 0;
     }
-    if (img_parse_create_options(format, p->texts, true, &o)) {
+    if (img_parse_create_options(format, p->texts, p->src.filename, &o)) {
         return 1;
     }
     if (check_backing(p, blk, o)) {

@@ -110,8 +110,10 @@ int img_fail_in(const char *filename, GError **err, int ret)
     const char *text = *err ? (*err)->message : g_strerror(-ret);
     g_autofree char *quoted = g_strdup_printf("'%s'", filename);
     g_autofree char *front = g_strdup_printf("%s:", filename);
+    g_autofree char *subject = g_strdup_printf("%s ", filename);
 
-    if (strstr(text, quoted) || strstr(text, front)) {
+    if (strstr(text, quoted) || strstr(text, front) ||
+        g_str_has_prefix(text, subject)) {
         img_error("%s", text);
     } else {
         img_error("%s: %s", filename, text);

@@ -147,11 +147,12 @@ void img_print_amend_help(const char *format);
 /* Does a list of options ask for help? */
 bool img_wants_help(const char *text);
 /*
- * Parse -o lists (@texts, may be NULL) of a format. *@ret: the set. With
- * @amend only what can be amended. 0, or 1 after a message.
+ * Parse -o lists (@texts, may be NULL) of a format. *@ret: the set. @amended:
+ * NULL, or the image where only what can be amended counts. 0, or 1 after a
+ * message.
  */
 int img_parse_create_options(const char *format, GPtrArray *texts,
-                             bool amend, BdrvOptions **ret);
+                             const char *amended, BdrvOptions **ret);
 /*
  * Neither @filename, which is about to be emptied, nor @data_file (or NULL) may
  * be in the chain of @src, which is open as @backing (NULL: it is not, and need

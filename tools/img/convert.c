@@ -139,7 +139,7 @@ static int create_target(ConvertCmd *p, uint64_t size)
     g_autofree char *text = g_strdup_printf("%" PRIu64, size);
     BdrvOptions *o = NULL;
 
-    if (img_parse_create_options(p->target.format, p->texts, false, &o)) {
+    if (img_parse_create_options(p->target.format, p->texts, NULL, &o)) {
         return 1;
     }
     bdrv_options_set(o, "size", text); /* whatever -o size= says */
@@ -334,7 +334,7 @@ static int take_backing(ConvertCmd *p)
     g_autoptr(BdrvOptions) o = NULL;
     const char *file, *fmt, *prealloc;
 
-    if (img_parse_create_options(p->target.format, p->texts, false, &o)) {
+    if (img_parse_create_options(p->target.format, p->texts, NULL, &o)) {
         return 1;
     }
     file = bdrv_options_get(o, "backing_file");

@@ -153,7 +153,7 @@ static int run(const Create *p, const char *filename, const char *size)
 {
     BdrvOptions *o = NULL;
 
-    if (img_parse_create_options(p->format, p->texts, false, &o)) {
+    if (img_parse_create_options(p->format, p->texts, NULL, &o)) {
         return 1;
     }
     add_word(o, "backing_file", p->backing);

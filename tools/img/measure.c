@@ -39,7 +39,7 @@ static int measure(const Measure *p, BlockBackend *blk)
     BdrvMeasure m;
     int ret;
 
-    if (img_parse_create_options(p->target, p->texts, false, &o)) {
+    if (img_parse_create_options(p->target, p->texts, NULL, &o)) {
         return 1;
     }
     if (p->size) {

@@ -251,10 +251,10 @@ static int parse_list(BdrvOptions *o, const char *text, unsigned uses)
 }
 
 int img_parse_create_options(const char *format, GPtrArray *texts,
-                             bool amend, BdrvOptions **ret)
+                             const char *amended, BdrvOptions **ret)
 {
     g_autoptr(BdrvOptions) o = bdrv_options_new();
-    unsigned uses = amend ? AMEND : format_use(format) | FILES;
+    unsigned uses = amended ? AMEND : format_use(format) | FILES;
     GError *err = NULL;
     int r;
 
@@ -265,7 +265,8 @@ int img_parse_create_options(const char *format, GPtrArray *texts,
     }
     r = check_names(o, uses, &err);
     if (r < 0) {
-        prefix_error(&err, r, "-o: ");
+        prefix_error(&err, r, "%s%s-o: ", amended ? amended : "",
+                     amended ? ": " : "");
         return img_fail(&err, r);
     }
     for (size_t i = 0; i < G_N_ELEMENTS(table); i++) {

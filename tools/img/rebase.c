@@ -73,7 +73,7 @@ static int copy_and_change(Rebase *p)
     img_when_stopped("'%s' has its old backing file and reads as before",
                      p->src.filename);
     ret = blk_rebase(p->blk, &o, &err);
-    return ret < 0 ? img_fail(&err, ret) : 0;
+    return ret < 0 ? img_fail_in(p->src.filename, &err, ret) : 0;
 }
 
 static int change(const Rebase *p)
@@ -82,7 +82,7 @@ static int change(const Rebase *p)
     int ret = blk_change_backing_file(p->blk, new_name(p),
                                       new_name(p) ? p->format : NULL, &err);
 
-    return ret < 0 ? img_fail(&err, ret) : 0;
+    return ret < 0 ? img_fail_in(p->src.filename, &err, ret) : 0;
 }
 
 /* No disk can be read through a backing file that is itself, or based on it. */

@@ -10,7 +10,8 @@ typedef struct Resize {
 } Resize;
 
 /* "+1G" and "-1G" are relative to @now. */
-static int new_size(const char *text, uint64_t now, uint64_t *ret)
+static int new_size(const char *name, const char *text, uint64_t now,
+                    uint64_t *ret)
 {
     bool grow = *text == '+', cut = *text == '-';
     uint64_t n;
@@ -19,14 +20,15 @@ static int new_size(const char *text, uint64_t now, uint64_t *ret)
         return 1;
     }
     if (cut && n >= now) {
-        return img_error("cannot take %s from a disk of %" PRIu64 " bytes",
-                         text + 1, now);
+        return img_error("%s: cannot take %s from a disk of %" PRIu64
+                         " bytes", name, text + 1, now);
     }
     *ret = grow ? now + n : cut ? now - n : n;
     if (*ret > INT64_MAX) {
-        return img_error("size %s is too large", text);
+        return img_error("%s: size %s is too large", name, text);
     }
-    return *ret ? 0 : img_error("the new size must be more than 0");
+    return *ret ? 0
+                : img_error("%s: the new size must be more than 0", name);
 }
 
 static int resize(const Resize *p, BlockBackend *blk, const char *text)
@@ -40,11 +42,12 @@ static int resize(const Resize *p, BlockBackend *blk, const char *text)
         return img_error("%s: cannot find its size: %s", p->src.filename,
                          g_strerror(-now));
     }
-    if (new_size(text, now, &size)) {
+    if (new_size(p->src.filename, text, now, &size)) {
         return 1;
     }
     if (size <= (uint64_t)now && p->prealloc != BDRV_PREALLOC_OFF) {
-        return img_error("--preallocation is for growing images only");
+        return img_error("%s: --preallocation is for growing images only",
+                         p->src.filename);
     }
     if (size < (uint64_t)now && !p->shrink) {
         return img_error("%s: shrinking from %" PRIi64 " to %" PRIu64
