@@ -151,16 +151,12 @@ class Runner:
             where, '\n'.join(example.expected), output)
 
 
-def complaints(path, fence='```', prepare='true'):
-    """Run all examples of the document PATH; what is wrong, as sentences.
-
-    PREPARE is a command line that is run before.
-    """
+def complaints(path, fence='```'):
+    """Run all examples of the document PATH; what is wrong, as sentences."""
     with open(path, encoding='utf-8') as file:
         text = file.read()
     runner = Runner()
     try:
-        runner.run(prepare)
         said = [runner.complaint(example, os.path.basename(path))
                 for example in examples(text, fence)]
     finally:
@@ -168,7 +164,7 @@ def complaints(path, fence='```', prepare='true'):
     return [one for one in said if one]
 
 
-def update(path, fence='```', prepare='true'):
+def update(path, fence='```'):
     """Put what the examples of PATH print today where other output is shown.
 
     For authors; a line "?" below a command asks for its output.
@@ -177,7 +173,6 @@ def update(path, fence='```', prepare='true'):
         text = file.read()
     lines = text.split('\n')
     runner = Runner()
-    runner.run(prepare)
     news = []
     for example in examples(text, fence):
         status, output = runner.run(example.command)
