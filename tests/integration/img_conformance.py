@@ -35,6 +35,7 @@ BUILD = os.environ.get('FIRN_BUILD_DIR', 'build')
 FIRN_IMG = os.environ.get('FIRN_IMG',
                           os.path.join(BUILD, 'tools', 'img', 'firn-img'))
 TIMEOUT = 300
+OURS = re.compile(r'\+(--?[a-z])')
 
 # What is the same in both directories; qemu-img makes it.
 FIXTURES = r"""
@@ -273,7 +274,10 @@ def image_differences(sides, name, strict=2):
 
 
 class Side:
-    """A command line that was run by one tool in its own directory."""
+    """
+    A command line that was run by one tool in its own directory. An option
+    behind a "+" is for ours only.
+    """
 
     def __init__(self, path, program, line):
         self.path = path
@@ -284,6 +288,9 @@ class Side:
             if args[0] in ('qemu-io', 'qemu-img'):
                 run(args, path)
                 continue
+            if program == QEMU_IMG:
+                args = [word for word in args if not OURS.match(word)]
+            args = [OURS.sub(r'\1', word) for word in args]
             status, out, err = run([program] + args, path)
             self.out += mask(out)
             self.statuses.append(status)
