@@ -32,6 +32,10 @@ NAMES = ['firn-img', 'firn-io', 'firn-vmm', 'firn-vmstate']
 README = (os.path.join(SOURCE, 'README.md'), '```console')
 
 
+# Pieces of several pages; their examples stand by themselves.
+COMMON = os.path.join(SOURCE, 'man', 'common.scd')
+
+
 def source(name):
     return os.path.join(SOURCE, 'man', name + '.1.scd')
 
@@ -75,7 +79,7 @@ class Page:
     def __init__(self, name, text=None):
         self.name = name
         text = text or make_page.expand(
-            source(name), os.path.join(SOURCE, 'man', 'common.scd'))
+            source(name), COMMON)
         self.examples = [example.command.replace('\\\n', ' ')
                          for example in doc_examples.examples(text)]
         self.sections = {}
@@ -186,6 +190,16 @@ class OptionsTest(unittest.TestCase):
     def test_firn_vmstate(self):
         self.check('firn-vmstate')
 
+    def test_all_events_are_named(self):
+        with open(os.path.join(SOURCE, 'include', 'block',
+                               'blkdebug-events.h'), encoding='ascii') as file:
+            events = re.findall(r'X\(\w+, "(\w+)"\)', file.read())
+        self.assertGreater(len(events), 40)
+        said = Page('firn-io').sections['Errors and breakpoints: blkdebug']
+        said = said.split('The events:')[1]
+        self.assertEqual(set(re.findall(r'\*(\w+)\*', said)) | {'none'},
+                         set(events))
+
     def test_what_is_missing_is_noticed(self):
         page = Page('firn-img', '# A\n\n*-x* _y_, *--xx* _y_\n\tAn X.\n\n'
                     '*-z*\n\tA Z.\n\n```\n$ firn-img a -qx 1 | b -z\n```\n')
@@ -217,6 +231,9 @@ class ExamplesTest(unittest.TestCase):
     def test_examples_of_the_readme(self):
         self.run_examples(*README)
 
+    def test_examples_of_image_options(self):
+        self.run_examples(COMMON)
+
     def test_examples_of_firn_img(self):
         self.run_examples(source('firn-img'))
 
@@ -242,7 +259,7 @@ class ExamplesTest(unittest.TestCase):
 
 if __name__ == '__main__':
     if sys.argv[1:2] == ['--update']:
-        for document in [*zip(map(source, NAMES)), README]:
+        for document in [*zip(map(source, NAMES)), (COMMON,), README]:
             doc_examples.update(*document)
     else:
         unittest.main(verbosity=2)
