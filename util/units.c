@@ -114,8 +114,7 @@ static int parse_rest(const char *p, uint64_t whole, int err, uint64_t *ret)
     if (*p) {
         shift = suffix_shift(*p++);
     }
-    if (shift < 0 || *p || (fraction && (fraction == fraction_end ||
-                                         shift == 0))) {
+    if (shift < 0 || *p || (fraction != fraction_end && shift == 0)) {
         return -EINVAL;
     }
     if (err < 0 || whole > UINT64_MAX >> shift) {

@@ -8,7 +8,7 @@
 /*
  * Parse a size: digits, an optional decimal fraction, an optional suffix b, k,
  * M, G, T, P or E of either case, and nothing else: "512", "512b", "64k",
- * "1.5G", "0x1000". A fraction needs a suffix and must give whole bytes, but
+ * "1.5G", "1.k", "0x1000". A fraction needs a suffix and must give whole bytes, but
  * for what a double would lose: the result is rounded down. Hexadecimal takes
  * neither fraction nor suffix. Locale-independent.
  *

@@ -27,6 +27,7 @@ static void test_sizes_are_parsed(void **state)
         { "1.5G", GiB + GiB / 2 }, { "0.5k", 512 }, { "1.25M", 1310720 },
         { "0.1k", 102 }, { "0.999999999999999999999999999999k", 1023 },
         { "1.0M", MiB }, { "15.5E", UINT64_C(31) << 59 },
+        { "1.k", KiB }, { "7.", 7 }, { "7.b", 7 },
         { "0x1000", 4096 }, { "0XfF", 255 }, { "0x1b", 27 },
         { "18446744073709551615", UINT64_MAX },
         { "0xffffffffffffffff", UINT64_MAX },
@@ -56,9 +57,9 @@ static void assert_refused(const char *text, int err)
 static void test_what_is_not_a_size_is_invalid(void **state)
 {
     static const char *const cases[] = {
-        "", " ", "-1", "+1", " 1", "1 ", "1 k", "k", ".", ".5k", "1.k",
+        "", " ", "-1", "+1", " 1", "1 ", "1 k", "k", ".", ".5k", ".k",
         "1.5", "1.5b", "1kk", "1kB", "1KiB", "1x", "abc", "0x", "0xg",
-        "0x10k", "0x1.8", "1e3", "1,5k", "1..5k", "1.5.5k", "nan", "inf",
+        "0x10k", "0x1.8", "1e3", "1,5k", "1..5k", "1..", "0x1.", "1.5.5k", "nan", "inf",
         "99999999999999999999z", "1\n", "1Z",
     };
 
