@@ -370,6 +370,18 @@ class BreakTest(Session):
         self.assertIn("'resume A' first", errors)
         self.assertIn("wrote 65536/65536", out)
 
+    def test_from_a_second_on_the_time_has_hours_and_minutes(self):
+        report = (r"512 bytes, 1 ops; (\S+(?: sec)?) "
+                  r"\([0-9.]+ bytes/sec and [0-9.]+ ops/sec\)")
+        for program in (FIRN_IO, QEMU_IO):
+            r = subprocess.run(
+                (program, "-c", "break write_aio A", "-c", "aio_write 0 512",
+                 "-c", "sleep 1150", "-c", "resume A", "-c", "aio_flush",
+                 *DEBUG), cwd=self.dir, capture_output=True,
+                text=True, timeout=SECONDS, check=True)
+            time_told = re.search(report, r.stdout).group(1)
+            self.assertRegex(time_told, r"^0:00:0[1-9]\.[0-9]{2}$", program)
+
     def test_wait_break_ends_when_nothing_can_stop_any_more(self):
         for options in (DEBUG, ("q.qcow2",)):
             status, _, errors = self.run_commands("wait_break A",

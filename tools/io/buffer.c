@@ -141,8 +141,9 @@ bool io_buffer_load(IoBuffer *buf, uint64_t bytes, const char *path)
     n = fread(buf->data, 1, bytes, f);
     if (ferror(f)) {
         wrong = g_strerror(errno);
-    } else if (n == 0 && bytes > 0) {
-        wrong = "there is nothing in it";
+    } else if (n == 0) {
+        wrong = bytes > 0 ? "there is nothing in it"
+                          : "a length of 0 takes nothing from it";
     }
     fclose(f);
     if (wrong) {

@@ -200,16 +200,21 @@ static int open_plain(const char *filename, BdrvOptions *options,
 {
     int ret = check_mode(o, options, errp);
 
+    if (ret == 0 && filename && !g_str_has_prefix(filename, "json:") &&
+        bdrv_options_get(options, "file.filename")) {
+        g_set_error_literal(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                            "the option file.filename names a file as well; "
+                            "leave out one of both");
+        ret = -EINVAL;
+    }
+    if (ret == 0 && o->snapshot && filename) {
+        ret = add_name(options, filename, errp);
+    }
     if (ret < 0) {
         bdrv_options_free(options);
         return ret;
     }
     if (o->snapshot) {
-        ret = filename ? add_name(options, filename, errp) : 0;
-        if (ret < 0) {
-            bdrv_options_free(options);
-            return ret;
-        }
         return open_overlay(options, o, errp);
     }
     if (o->copy_on_read) {

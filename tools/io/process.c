@@ -45,15 +45,17 @@ static int cmd_sleep(int argc, char **argv)
 static int cmd_sigraise(int argc, char **argv)
 {
     struct sigaction now;
+    uint64_t number;
     int sig;
 
-    if (!parse_int(argv[1], &sig)) {
+    if (!io_parse_number(argv[1], &number)) {
         return -EINVAL;
     }
-    if (sig > SIGRTMAX) {
+    if (number > NSIG) { /* which is one more than there are, as it was ever */
         io_print("'%s' is no signal: there are 1 to %d\n", argv[1], SIGRTMAX);
         return -EINVAL;
     }
+    sig = (int)number;
     io_flush_output(); /* what was reported so far is not lost */
     if (sigaction(sig, NULL, &now) == 0 && now.sa_handler != SIG_IGN) {
         signal(sig, SIG_DFL); /* as kill -9: nothing is closed before */

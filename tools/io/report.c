@@ -118,20 +118,24 @@ static char *put_bytes(char *p, double bytes)
     return put(p, units[unit], 4);
 }
 
-/* Hundredths of seconds; hours and minutes when @full or when needed. */
+/*
+ * Hundredths of seconds; hours and minutes when @full or from a second on. They
+ * are rounded within the minute: the field has 01.00 below a second, and 60.00.
+ */
 static inline char *put_time(char *p, int64_t ns, bool full)
 {
-    uint64_t cs = ((uint64_t)ns + 5000000) / 10000000;
-    uint64_t minutes = cs / 6000;
+    uint64_t seconds = (uint64_t)ns / 1000000000;
+    uint64_t minutes = seconds / 60;
+    uint64_t cs = ((uint64_t)ns - minutes * 60000000000 + 5000000) / 10000000;
 
-    full = full || minutes;
+    full = full || seconds;
     if (full) {
         p = put_number(p, minutes / 60);
         p = PUT(p, ":");
         p = put_pair(p, minutes % 60);
         p = PUT(p, ":");
     }
-    p = put_pair(p, cs % 6000 / 100);
+    p = put_pair(p, cs / 100);
     p = PUT(p, ".");
     p = put_pair(p, cs % 100);
     return full ? p : PUT(p, " sec");

@@ -81,6 +81,9 @@ int io_request_flags(IoRequest *r, int argc, char **argv, const char *letters,
         if (c < 0) {
             break;
         }
+        if (r->invalid) {
+            return 0; /* whatever follows */
+        }
     }
     r->words = f.words;
     r->nb_words = f.nb_words;
