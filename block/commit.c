@@ -176,7 +176,8 @@ static int coroutine_fn check(const BlockDriverState *bs,
     }
     if (base->bs->read_only) {
         return set_error(errp, -EROFS, "backing file '%s' is not open for "
-                         "writing", base->bs->filename);
+                         "writing; is read-only=on among its options?",
+                         base->bs->filename);
     }
     if (o->drop && bs->read_only) {
         return set_error(errp, -EROFS, "%s is open read-only", bs->filename);
