@@ -12,6 +12,7 @@ status than the manual tells.
 """
 
 import fcntl
+import json
 import os
 import random
 import re
@@ -226,6 +227,7 @@ commit q
 commit nosuch
 commit -b nosuch top
 commit -t nosuch top
+~ commit --image-opts driver=qcow2,file.filename=top,backing.driver=qcow2,backing.file.filename=q,backing.read-only=on
 commit -r x top
 commit raw
 rebase
@@ -507,6 +509,10 @@ ODD_NAMES = [b'a\nb', b'a\xff\xfeb', b'a\x1b[31mb', b'\x01', b'a\rb', b'-',
              b'd/' * 3000 + b'x', b'n' * 100000]
 
 
+# Size and bitmaps of the image "maps".
+MAPS = [4 << 20, {'flags': ['auto'], 'name': 'b0', 'granularity': 65536}]
+
+
 class BadInput(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -544,8 +550,32 @@ class BadInput(unittest.TestCase):
         after = tree(where)
         changed = {n for n in set(before) | set(after)
                    if before.get(n) != after.get(n)}
-        # Bitmaps are marked and stored by whoever opens for writing.
+        # Whoever opens an image for writing marks its bitmaps and stores them
+        # again, in another place of the file; qemu-img does so, too.
         self.assertEqual(changed - {'maps'}, set(), words)
+        if changed:
+            self.assertEqual(self.maps_say(where), (0, MAPS, 0, False), words)
+
+    @staticmethod
+    def maps_say(where):
+        """What "maps" shows: check, bitmaps, and whether it reads zeroes."""
+        check = run(['qemu-img', 'check', '-q', 'maps'], where)
+        info = run(['qemu-img', 'info', '--output=json', 'maps'], where)
+        read = run(['qemu-io', '-r', '-c', 'read -P 0 0 4M', 'maps'], where)
+        about = json.loads(info.stdout or '{}')
+        return (check.returncode, [about.get('virtual-size')] +
+                about['format-specific']['data'].get('bitmaps', []),
+                read.returncode, b'failed' in read.stdout)
+
+    def test_changes_of_bitmaps_are_seen(self):
+        for words in ('bitmap --remove maps b0', 'bitmap --disable maps b0',
+                      'bitmap --add maps b1', 'resize maps 8M'):
+            with self.subTest(words):
+                where = self.fresh()
+                before = tree(where)
+                run(['qemu-img'] + words.split(), where)
+                with self.assertRaises(AssertionError):
+                    self.unchanged(where, before, words)
 
     # --- the tables ---
 
