@@ -129,11 +129,45 @@ _firn_image_options()
     fi
 }
 
+# The image of the line, which can stand behind the cursor: of several the
+# first one, which is what the others are made from.
+_firn_image()
+{
+    local i
+    for ((i = 1; i < ${#COMP_WORDS[@]}; i++)); do
+        if ((i != COMP_CWORD)) && [[ -f ${COMP_WORDS[i]} ]]; then
+            printf '%s' "${COMP_WORDS[i]}"
+            return
+        fi
+    done
+}
+
+# The names of its snapshots, or of its bitmaps.
+_firn_snapshots()
+{
+    "$prog" snapshot -l -U "$(_firn_image)" 2>/dev/null |
+        awk 'NR > 2 { print $2 }'
+}
+
+_firn_bitmaps()
+{
+    "$prog" info -U "$(_firn_image)" 2>/dev/null |
+        sed -n 's/^ \{12\}name: //p'
+}
+
 # The argument of option $1, of which $2 is typed, into COMPREPLY with $3
 # before it. Fails when the option takes none.
 _firn_complete_argument()
 {
     local argument
+    case $prog:$sub:$1 in
+    *firn-img:snapshot:-[ad] | *firn-img:convert:-l | *firn-img:measure:-l)
+        _firn_words "$(_firn_snapshots)" "$2"
+        return ;;
+    *firn-img:bitmap:--merge)
+        _firn_words "$(_firn_bitmaps)" "$2" "${3-}"
+        return ;;
+    esac
     argument=$(_firn_argument "$1")
     case $argument in
     '')           return 1 ;;

@@ -14,9 +14,9 @@ SCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(
 
 # As bash does: words are broken at "=" as well.
 ASK = r'''
-. "$1"; shift
+. "$1"; behind=$2; shift 2
 COMP_WORDBREAKS=$' \t\n"\'><=;|&(:'
-COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1 - behind))
 _firn "$1"
 printf '%s\n' "${COMPREPLY[@]}"
 '''
@@ -40,9 +40,10 @@ class CompletionTest(unittest.TestCase):
             with open(os.path.join(cls.cwd, name), 'w', encoding='ascii'):
                 pass
 
-    def offers(self, *words):
+    def offers(self, *words, behind=()):
+        """What comes at the end of WORDS; those BEHIND are typed already."""
         done = subprocess.run(['bash', '--norc', '-c', ASK, 'bash', SCRIPT,
-                               *words], cwd=self.cwd, env=self.env, text=True,
+                               str(len(behind)), *words, *behind], cwd=self.cwd, env=self.env, text=True,
                               capture_output=True, timeout=300, check=True)
         self.assertEqual(done.stderr, '')
         return set(done.stdout.split('\n')) - {''}
@@ -137,12 +138,25 @@ class CompletionTest(unittest.TestCase):
     def test_tags_of_snapshots(self):
         image = os.path.join(self.dir.name, 'snap.qcow2')
         for words in (['create', '-q', '-f', 'qcow2', image, '1M'],
+                      ['bitmap', '--add', image, 'week'],
+                      ['bitmap', '--add', image, 'month'],
                       ['snapshot', '-c', 'monday', image],
                       ['snapshot', '-c', 'tuesday', image]):
             subprocess.run(['firn-img', *words], env=self.env, check=True,
                            timeout=300)
         self.assertEqual(self.offers('firn-vmstate', 'show', image, 'm'),
                          {'monday'})
+        for words in (('snapshot', image, '-a'), ('snapshot', image, '-d'),
+                      ('convert', image, '-l'), ('measure', image, '-l')):
+            self.assertEqual(self.offers('firn-img', *words, ''),
+                             {'monday', 'tuesday'}, words)
+        self.assertEqual(self.offers('firn-img', 'snapshot', '-d', 't',
+                                     behind=[image]), {'tuesday'})
+        self.assertEqual(self.offers('firn-img', 'bitmap', '--merge', '',
+                                     behind=[image]), {'week', 'month'})
+        self.assertEqual(self.offers('firn-img', 'snapshot', '-a', ''), set())
+        self.assertEqual(self.offers('firn-img', 'snapshot', '-c', '',
+                                     behind=[image]), set())
 
 
 if __name__ == '__main__':
