@@ -48,6 +48,7 @@ static BlockDriverState *node_new(unsigned flags)
     bs->request_alignment = 1;
     bs->mem_alignment = 1;
     bs->write_gen = 1; /* the first flush always goes to the disk */
+    bs->announced_gen = bs->write_gen;
     g_queue_init(&bs->tracked);
     co_queue_init(&bs->drain_waiters);
     co_queue_init(&bs->flush_queue);

@@ -113,6 +113,7 @@ struct BlockDriverState {
     unsigned serialising_in_flight;
     uint64_t write_gen;               /* completed writes */
     uint64_t flushed_gen;             /* write_gen that is durable */
+    uint64_t announced_gen;           /* ... that flush_to_disk announced */
     bool active_flush;
     CoQueue flush_queue;              /* until !active_flush */
 };

@@ -361,6 +361,8 @@ void bdrv_co_write_end(BdrvTrackedRequest *req, int ret)
     bdrv_co_tracked_end(req);
 }
 
+static int coroutine_fn flush_node(BlockDriverState *bs, unsigned own);
+
 /* Take FUA out of *@flags when the driver cannot do it; returns whether a
  * flush has to follow. */
 static bool fua_needs_flush(const BlockDriverState *bs, unsigned supported,
@@ -407,7 +409,7 @@ int coroutine_fn bdrv_co_pwritev(BdrvChild *child, uint64_t offset,
     ret = write_any(bs, offset, bytes, qiov, flags);
     bdrv_co_write_end(&req, ret);
     if (ret == 0 && flush) {
-        ret = bdrv_co_flush(bs);
+        ret = flush_node(bs, 1);
     }
     return ret;
 }
@@ -532,7 +534,7 @@ int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, uint64_t offset,
     ret = zero_range(bs, offset, bytes, flags);
     bdrv_co_write_end(&req, ret);
     if (ret == 0 && flush) {
-        ret = bdrv_co_flush(bs);
+        ret = flush_node(bs, 1);
     }
     return ret;
 }
@@ -596,10 +598,9 @@ static int coroutine_fn flush_to_disk(BlockDriverState *bs, uint64_t gen)
     uint64_t current = bs->write_gen;
     int ret;
 
-    if (bs->flushed_gen >= gen || (bs->open_flags & BDRV_O_NO_FLUSH)) {
+    if (bs->flushed_gen >= gen) {
         return 0;
     }
-    BLKDBG_EVENT(bs->file, BLKDBG_FLUSH_TO_DISK);
     ret = bs->drv->co_flush_to_disk ? bs->drv->co_flush_to_disk(bs) : 0;
     assert(ret <= 0);
     if (ret == 0) {
@@ -622,9 +623,15 @@ static int coroutine_fn flush_children(BlockDriverState *bs)
     return ret;
 }
 
-int coroutine_fn bdrv_co_flush(BlockDriverState *bs)
+/*
+ * Write back and flush @bs and what is below it, all that was written until
+ * now. Of that, @own writes are those that this flush ends (FUA): for the
+ * events they count from the next flush on, as scripts of the field expect.
+ */
+static int coroutine_fn flush_node(BlockDriverState *bs, unsigned own)
 {
     uint64_t gen = bs->write_gen;
+    bool to_disk = !(bs->open_flags & BDRV_O_NO_FLUSH);
     int ret = 0;
 
     assert(bs->ctx == aio_get_current());
@@ -642,17 +649,28 @@ int coroutine_fn bdrv_co_flush(BlockDriverState *bs)
         ret = bs->drv->co_flush_to_os(bs);
         assert(ret <= 0);
     }
-    if (ret == 0) {
+    if (ret == 0 && to_disk) {
+        if (bs->announced_gen < gen - own) {
+            BLKDBG_EVENT(bs->file, BLKDBG_FLUSH_TO_DISK);
+        }
         ret = flush_to_disk(bs, gen);
     }
     if (ret == 0) {
         ret = flush_children(bs);
+    }
+    if (ret == 0) {
+        bs->announced_gen = gen - own;
     }
 
     bs->active_flush = false;
     co_queue_next(&bs->flush_queue);
     bdrv_dec_in_flight(bs);
     return ret;
+}
+
+int coroutine_fn bdrv_co_flush(BlockDriverState *bs)
+{
+    return flush_node(bs, 0);
 }
 
 /* --- Length --- */

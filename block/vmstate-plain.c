@@ -26,8 +26,9 @@ static int coroutine_fn write_entry(void *opaque)
     bdrv_inc_in_flight(bs);
     ret = bs->drv->co_save_vmstate(bs, a->pos, a->qiov);
     bdrv_dec_in_flight(bs);
-    bs->write_gen++;
-    return ret;
+    /* No write of the disk: what is below @bs knows that it was written. */
+    return ret < 0 || !a->blk->writethrough ? ret
+                                            : bdrv_co_flush(blk_bs(a->blk));
 }
 
 static int coroutine_fn read_entry(void *opaque)
