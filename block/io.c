@@ -720,6 +720,10 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *child, uint64_t size,
         return set_error(errp, -ENOTSUP, "%s: driver '%s' cannot change the "
                          "size", bs->filename, bs->drv->format_name);
     }
+    if (prealloc != BDRV_PREALLOC_OFF && size < bs->total_bytes) {
+        return set_error(errp, -EINVAL, "%s: what gets smaller has nothing to "
+                         "preallocate", bs->filename);
+    }
     start = ROUND_DOWN(MIN(size, bs->total_bytes), bs->request_alignment);
     bdrv_co_tracked_begin(&req, bs, BDRV_TRACKED_TRUNCATE, start,
                           BDRV_MAX_LENGTH - start + 1, true);

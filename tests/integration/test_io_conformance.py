@@ -453,6 +453,8 @@ REFUSED = [
     opts(DEBUG, "reopen -o file.image.filename=top.qcow2",
          "read -q -P 0x41 0 64k"),
     opts(DEBUG, "reopen -o file.image=x", "read -q -P 0x41 0 64k"),
+    q("truncate -m full 1M", "length"), q("truncate -m metadata 1M", "length"),
+    q("truncate -m falloc 1M", "length", image="r.raw", options=("-f", "raw")),
     opts((), "open -w q.qcow2"), opts((), "open -n -m q.qcow2"),
     opts((), "open -k q.qcow2"), opts((), "open -i native q.qcow2"),
     opts((), "open -i foo q.qcow2"), opts((), "open -d foo q.qcow2"),
