@@ -29,6 +29,7 @@ int secret_decrypt(const uint8_t *key, const uint8_t *iv, char *data,
     EVP_CIPHER_CTX_free(ctx);
     if (ok) {
         memcpy(data, out, len + rest);
+        explicit_bzero(data + len + rest, *n - (size_t)(len + rest));
         *n = len + rest;
     }
     explicit_bzero(out, len + rest);

@@ -62,6 +62,7 @@ static int decode_base64(const char *what, char *text, size_t *n,
     if (state) {
         return set_error(errp, -EINVAL, "%s is not base64", what);
     }
+    wipe(text + out, used - out);
     *n = out;
     return 0;
 }
@@ -197,6 +198,11 @@ int secret_add_object(const char *text, GError **errp)
     size_t len = strcspn(text, ",");
     int ret = 0;
 
+    if (!*text) {
+        return set_error(errp, -EINVAL, "--object says nothing; it is "
+                         "secret,id=NAME,data=TEXT or "
+                         "secret,id=NAME,file=PATH");
+    }
     if (*text == '{') {
         ret = bdrv_options_parse_json(&opts, text, errp);
     } else if (memchr(text, '=', len)) {
