@@ -40,7 +40,7 @@ void qcow2_crypto_create_free(Qcow2CryptoCreate *c)
 /* ---- options ---- */
 
 static const char *const hashes[] = {
-    "md5", "sha1", "sha224", "sha256", "sha384", "sha512", "ripemd160", NULL
+    "sha1", "sha224", "sha256", "sha384", "sha512", "ripemd160", NULL
 };
 
 /* One of @names, *@ret unless that is given: a default or NULL. */
@@ -67,8 +67,7 @@ static int take_cipher(Qcow2CryptoCreate *c, BdrvOptions *o, GError **errp)
     g_autofree char *ivhash = NULL;
     bool essiv;
     int ret = take_name(o, "encrypt.cipher-alg",
-                        NEAREST_LIST("aes-128", "aes-192", "aes-256"), &alg,
-                        errp);
+                        NEAREST_LIST("aes-128", "aes-256"), &alg, errp);
 
     ret = ret < 0 ? ret : take_name(o, "encrypt.cipher-mode",
                                     NEAREST_LIST("xts", "cbc"), &mode, errp);
