@@ -51,9 +51,10 @@ Qcow2Walk *qcow2_walk_new(const Qcow2State *s, const uint64_t *l1,
 /* NULL is allowed. */
 void qcow2_walk_free(Qcow2Walk *w);
 /* Read all tables and see if @addend fits. 0, -ERANGE (a refcount would
- * overflow), -EIO (R7: an entry is impossible or not counted) or -ECANCELED
- * (asked to stop). */
-int coroutine_fn qcow2_walk_check(Qcow2State *s, Qcow2Walk *w, int addend)
+ * overflow), -EIO (R7: an entry is impossible or not counted) or, @may_stop,
+ * -ECANCELED (asked to stop). */
+int coroutine_fn qcow2_walk_check(Qcow2State *s, Qcow2Walk *w, int addend,
+                                  bool may_stop)
     REQUIRES(s->lock) DROPS(s->lock);
 /* Add @addend for every path; a failed +1 is undone, a failed -1 leaks.
  * @may_stop: so does -ECANCELED, when asked to stop. */

@@ -239,12 +239,12 @@ static void coroutine_fn end_loads(Qcow2State *s, const Qcow2Snapshot *sn)
 
 /* What is left to do when the snapshot is out of the table on disk. */
 static int coroutine_fn drop_references(Qcow2State *s, Qcow2Walk *w,
-                                        const Qcow2Table *l1)
+                                        const Qcow2Table *l1, bool may_stop)
     REQUIRES(s->lock) DROPS(s->lock)
 {
     int ret, ret2;
 
-    ret = qcow2_walk_apply(s, w, -1, s->punch_snapshot, true);
+    ret = qcow2_walk_apply(s, w, -1, s->punch_snapshot, may_stop);
     if (ret == 0 && l1->size) {
         ret = qcow2_update_refcount(s, l1->offset,
                                     table_clusters(s, l1->size), -1,
@@ -257,9 +257,10 @@ static int coroutine_fn drop_references(Qcow2State *s, Qcow2Walk *w,
     return ret < 0 ? ret : ret2;
 }
 
-/* Delete @sn, whose L1 table is @l1. */
+/* Delete @sn, whose L1 table is @l1. @may_stop: not when asked to stop. */
 static int coroutine_fn delete_snapshot(Qcow2State *s, Qcow2Snapshot *sn,
-                                        const Qcow2Table *l1, GError **errp)
+                                        const Qcow2Table *l1, bool may_stop,
+                                        GError **errp)
     REQUIRES(s->lock) DROPS(s->lock)
 {
     g_autofree char *name = qcow2_snapshot_text(sn->name);
@@ -268,8 +269,10 @@ static int coroutine_fn delete_snapshot(Qcow2State *s, Qcow2Snapshot *sn,
     int ret = w ? 0 : -ENOMEM;
 
     g_ptr_array_remove(list, sn);
-    ret = ret < 0 ? ret : qcow2_walk_check(s, w, -1);
-    ret = ret < 0 ? ret : aio_check_stop(); /* the last that changes nothing */
+    ret = ret < 0 ? ret : qcow2_walk_check(s, w, -1, may_stop);
+    if (ret == 0 && may_stop) {
+        ret = aio_check_stop(); /* the last that changes nothing */
+    }
     ret = ret < 0 ? ret : store_table(s, list);
     if (ret < 0) {
         say(errp, ret, "delete", name, s);
@@ -277,7 +280,7 @@ static int coroutine_fn delete_snapshot(Qcow2State *s, Qcow2Snapshot *sn,
         end_loads(s, sn);
         g_ptr_array_remove(s->snapshots, sn);
         qcow2_snapindex_reset(s);
-        ret = drop_references(s, w, l1);
+        ret = drop_references(s, w, l1, may_stop);
         if (ret < 0) {
             say(errp, ret, "finish deleting", name, s);
         }
@@ -286,7 +289,8 @@ static int coroutine_fn delete_snapshot(Qcow2State *s, Qcow2Snapshot *sn,
     return ret;
 }
 
-static int coroutine_fn delete_at(Qcow2State *s, guint i, GError **errp)
+static int coroutine_fn delete_at(Qcow2State *s, guint i, bool may_stop,
+                                  GError **errp)
     REQUIRES(s->lock) DROPS(s->lock)
 {
     Qcow2Snapshot *sn = g_ptr_array_index(s->snapshots, i);
@@ -295,7 +299,7 @@ static int coroutine_fn delete_at(Qcow2State *s, guint i, GError **errp)
 
     ret = qcow2_snapshot_load_l1(s, sn, &l1, errp);
     if (ret == 0) {
-        ret = delete_snapshot(s, sn, &l1, errp);
+        ret = delete_snapshot(s, sn, &l1, may_stop, errp);
         qcow2_table_cleanup(&l1);
     }
     return ret;
@@ -320,7 +324,7 @@ int coroutine_fn qcow2_co_snapshot_delete(BlockDriverState *bs,
         ret = set_error(errp, -ENOENT, "there is no snapshot '%s'",
                         name ? name : id);
     } else {
-        ret = delete_at(s, i, errp);
+        ret = delete_at(s, i, true, errp);
     }
     co_mutex_unlock(&s->lock);
     co_rwlock_unlock(&s->map_lock);
@@ -432,7 +436,7 @@ static int coroutine_fn create_counted(Qcow2State *s,
     Qcow2Snapshot *sn;
     int ret;
 
-    ret = qcow2_walk_check(s, w, 1);
+    ret = qcow2_walk_check(s, w, 1, true);
     if (ret < 0) {
         return ret;
     }
@@ -452,7 +456,7 @@ static int coroutine_fn create_counted(Qcow2State *s,
     }
     ret = ret < 0 ? ret : qcow2_flush_metadata(s);
     if (ret < 0 && !s->corrupt) {
-        (void)delete_at(s, s->snapshots->len - 1, NULL);
+        (void)delete_at(s, s->snapshots->len - 1, false, NULL);
     }
     return ret;
 }
@@ -605,7 +609,7 @@ static int coroutine_fn adopt_l1(Qcow2State *s, Qcow2Table *t,
     Qcow2Walk *w = qcow2_walk_new(s, t->entries, t->size);
     int ret = w ? 0 : -ENOMEM;
 
-    ret = ret < 0 ? ret : qcow2_walk_check(s, w, 1);
+    ret = ret < 0 ? ret : qcow2_walk_check(s, w, 1, true);
     ret = ret < 0 ? ret : alloc_l1(s, t->size, &t->offset);
     if (ret == 0) {
         ret = switch_l1(s, w, t, disk_size);

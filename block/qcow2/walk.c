@@ -300,11 +300,12 @@ static int coroutine_fn check(Qcow2State *s, Qcow2Walk *w, int addend)
     return ret;
 }
 
-int coroutine_fn qcow2_walk_check(Qcow2State *s, Qcow2Walk *w, int addend)
+int coroutine_fn qcow2_walk_check(Qcow2State *s, Qcow2Walk *w, int addend,
+                                  bool may_stop)
 {
     int ret;
 
-    w->may_stop = true;
+    w->may_stop = may_stop;
     ret = check(s, w, addend);
     w->may_stop = false;
     return ret;

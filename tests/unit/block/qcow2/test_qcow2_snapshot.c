@@ -626,6 +626,34 @@ static void test_a_create_flushes_twice_and_reads_each_table_once(
     expect_clean(f);
 }
 
+/*
+ *   create "b"                          somebody
+ *   writes the header (held)
+ *                                       asks it to stop
+ *   fails to free the old table,
+ *   takes "b" out again all the same
+ */
+static void
+test_a_create_that_fails_late_is_undone_though_to_stop(void **state)
+{
+    Fixture *f = *state;
+    Op create;
+
+    make_shared(f, NULL);
+    fake_hold(f->disk, FAKE_WRITE, 0, 512);
+    start_call(f, &create, Q_SNAP_CREATE, "b");
+    TEST_WAIT_UNTIL(fake_nb_held(f->disk) == 1);
+    aio_stop(test_ctx);
+    fake_hold_none(f->disk);
+    fake_fail_nth(f->disk, FAKE_WRITE, 2, EIO, false);
+    fake_release_all(f->disk);
+    TEST_WAIT_UNTIL(create.done);
+
+    assert_int_equal(create.ret, -EIO);
+    assert_int_equal(q_state(f->blk)->snapshots->len, 1);
+    expect_clean(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -642,6 +670,7 @@ int main(void)
         T(test_counts_in_windows_give_the_same_as_all_at_once),
         T(test_a_create_that_fails_in_a_window_is_undone),
         T(test_a_create_flushes_twice_and_reads_each_table_once),
+        T(test_a_create_that_fails_late_is_undone_though_to_stop),
     };
 
     firn_test_begin();
