@@ -123,6 +123,23 @@ static int take_limits(BlockDriverState *bs, BdrvOptions *options,
                                     &bs->max_pdiscard, errp);
 }
 
+/* Of no effect: no permissions are negotiated here. */
+static int take_perms(BdrvOptions *options, const char *list, GError **errp)
+{
+    static const char *const known[] = {
+        "consistent-read", "write", "write-unchanged", "resize", NULL
+    };
+
+    for (unsigned i = 0;; i++) {
+        g_autofree char *key = g_strdup_printf("%s.%u", list, i);
+        g_autofree char *perm = bdrv_options_take(options, key);
+
+        if (!perm || !g_strv_contains(known, perm)) {
+            return perm ? bdrv_options_refuse(key, perm, known, errp) : 0;
+        }
+    }
+}
+
 static int coroutine_fn open_image(BlockDriverState *bs, BdrvOptions *options,
                                    GError **errp)
 {
@@ -152,6 +169,8 @@ static int coroutine_fn blkdebug_co_open(BlockDriverState *bs,
     if (ret == 0) {
         ret = take_limits(bs, options, errp);
     }
+    ret = ret < 0 ? ret : take_perms(options, "take-child-perms", errp);
+    ret = ret < 0 ? ret : take_perms(options, "unshare-child-perms", errp);
     if (ret == 0) {
         ret = open_image(bs, options, errp);
     }

@@ -182,6 +182,19 @@ static int check_aio_option(BdrvOptions *options, unsigned flags,
     return 0;
 }
 
+/* Of no effect: how requests are bundled and what the host caches is settled
+ * without them. */
+static int take_ignored(BdrvOptions *options, GError **errp)
+{
+    uint64_t batch;
+    bool drop;
+    int ret = bdrv_options_take_u64(options, "aio-max-batch", 0, &batch,
+                                    errp);
+
+    return ret < 0 ? ret : bdrv_options_take_bool(options, "drop-cache", true,
+                                                  &drop, errp);
+}
+
 /*
  * Find by trying what O_DIRECT wants: the smallest length that reads, then the
  * smallest offset in memory. An empty file and file systems without limits
@@ -240,6 +253,7 @@ static int coroutine_fn file_co_open(BlockDriverState *bs,
     if (ret == 0) {
         ret = check_aio_option(options, flags, errp);
     }
+    ret = ret < 0 ? ret : take_ignored(options, errp);
     if (ret < 0) {
         return ret;
     }

@@ -3,7 +3,8 @@
  * String-keyed option sets, see include/block/options.h.
  *
  * A set also remembers every key that anybody asked for, and every "group." of
- * keys, so that a misspelt option can be answered with the name that was probably meant.
+ * keys, so that a misspelt option can be answered with the name that was
+ * probably meant.
  */
 #include "block/options.h"
 
@@ -284,16 +285,6 @@ static const char *parse_value(const char *p, GString *value)
     return NULL;
 }
 
-static int add_unique(BdrvOptions *o, const char *key, const char *value,
-                      GError **errp)
-{
-    if (bdrv_options_get(o, key)) {
-        return set_error(errp, -EINVAL, "option %s is given twice", key);
-    }
-    bdrv_options_set(o, key, value);
-    return 0;
-}
-
 int bdrv_options_parse(BdrvOptions **ret, const char *text, GError **errp)
 {
     g_autoptr(BdrvOptions) o = bdrv_options_new();
@@ -303,23 +294,29 @@ int bdrv_options_parse(BdrvOptions **ret, const char *text, GError **errp)
         size_t key_len = strcspn(p, "=,");
         g_autofree char *key = g_strndup(p, key_len);
         g_autoptr(GString) value = g_string_new(NULL);
-        int err;
 
         if (key_len == 0 || p[key_len] != '=') {
             return set_error(errp, -EINVAL, "'%s' in options '%s' is not "
                              "key=value", key, text);
         }
         p = parse_value(p + key_len + 1, value);
-        err = add_unique(o, key, value->str, errp);
-        if (err < 0) {
-            return err;
-        }
+        bdrv_options_set(o, key, value->str); /* the last one counts */
     }
     *ret = g_steal_pointer(&o);
     return 0;
 }
 
 /* --- JSON --- */
+
+static int add_unique(BdrvOptions *o, const char *key, const char *value,
+                      GError **errp)
+{
+    if (bdrv_options_get(o, key)) {
+        return set_error(errp, -EINVAL, "option %s is given twice", key);
+    }
+    bdrv_options_set(o, key, value);
+    return 0;
+}
 
 static int flatten(BdrvOptions *o, const char *prefix, JsonNode *node,
                    unsigned depth, GError **errp);
@@ -530,7 +527,9 @@ int bdrv_options_missing(const BdrvOptions *o, const char *who,
 
         nearest_init(&n, start);
         nearest_offer(&n, group);
-        if (nearest_found(&n)) {
+        /* A word alone may well be another option, such as size for file. */
+        if (nearest_found(&n) && (!strchr(key, '.') || strchr(given, '.') ||
+                                  g_str_has_prefix(group, given))) {
             return set_error(errp, -EINVAL, "%s: unknown option '%s'; did "
                              "you mean '%s'?", who, (char *)given, key);
         }
@@ -554,7 +553,9 @@ static char *hint_for(const BdrvOptions *o, const char *unknown)
     }
     if (!nearest_found(&whole) && g_str_has_suffix(start, ".") &&
         nearest_found(&group)) {
-        return nearest_hint(&group, "", "");
+        return g_strdup_printf("; did you mean '%s%s'?",
+                               nearest_found(&group),
+                               unknown + strlen(start));
     }
     return nearest_hint(&whole, "", "");
 }

@@ -33,6 +33,6 @@ int read_small_file(const char *path, const char *what, size_t max,
     g_free(buf);
     return err ? set_error(errp, -err, "cannot read the %s in '%s': %s",
                            what, path, g_strerror(err))
-               : set_error(errp, -EFBIG, "the %s in '%s' is longer than %zu "
-                           "bytes", what, path, max);
+               : set_error(errp, -EFBIG, "'%s' has more than the %zu bytes "
+                           "that the %s may have", path, max, what);
 }

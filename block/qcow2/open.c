@@ -349,7 +349,8 @@ static int coroutine_fn open_backing(Qcow2State *s, BdrvOptions *options,
     }
     sub = bdrv_options_take_prefix(options, "backing.");
     located = bdrv_options_has_prefix(sub, "file") ||
-              bdrv_options_get(sub, "filename");
+              bdrv_options_get(sub, "filename") ||
+              (!*name && bdrv_options_get(sub, "driver"));
     if (!*name && !located) {
         ret = bdrv_options_check_empty(sub, errp);
         bdrv_options_free(sub);

@@ -688,7 +688,7 @@ class BadInput(unittest.TestCase):
                 (b'open -o driver=blkdebug,image.driver=null-co,' + rules,
                  b'inject-error: unknown option'),
                 (b'open json:' + b'["]",' * 150000, b'too deeply'),
-                (b'open blkdebug:/dev/zero:q', b'longer than 1048576 bytes')):
+                (b'open blkdebug:/dev/zero:q', b'more than the 1048576 bytes')):
             with self.subTest(line[:30]):
                 r = run([IO], where, input=line + b'\n')
                 self.assertEqual(r.returncode, 1, r.stderr[:300])

@@ -75,6 +75,21 @@ def opts(options, *commands):
 SAME = [
     # what is answered before the words are looked at
     q("break nonsense A"), q("open -U"),
+    # a key given twice: the last one counts
+    opts(("--image-opts",
+          "driver=raw,driver=qcow2,file.filename=q.qcow2"), "length"),
+    opts((), "open -o driver=raw,driver=qcow2 q.qcow2", "length"),
+    q("length", options=("--object", "secret,id=s,data=a,data=pass")),
+    # options that nothing depends on
+    opts(("--image-opts", "driver=raw,file.filename=r.raw,file.driver=file,"
+          "file.aio-max-batch=4,file.drop-cache=off"), "length"),
+    opts(("--image-opts", "driver=raw,file.driver=blkdebug,"
+          "file.take-child-perms.0=write,file.take-child-perms.1=resize,"
+          "file.unshare-child-perms.0=consistent-read,"
+          "file.image.filename=r.raw"), "write 0 1k"),
+    # -s of what has no file
+    q("length", "write 0 1k", "read -P 0 1k 1k", image="driver=null-co,"
+      "size=1M,read-zeroes=on", options=("-s", "--image-opts")),
     # -s with names that are no paths
     q("write -P 9 0 64k", "read -P 9 0 1k", "length", options=("-s",),
       image='json:{"driver":"qcow2","file.filename":"top.qcow2"}'),
@@ -455,6 +470,16 @@ REFUSED = [
     opts(DEBUG, "reopen -o file.image=x", "read -q -P 0x41 0 64k"),
     q("truncate -m full 1M", "length"), q("truncate -m metadata 1M", "length"),
     q("truncate -m falloc 1M", "length", image="r.raw", options=("-f", "raw")),
+    opts(("--image-opts", "driver=raw,file.filename=r.raw,file.driver=file,"
+          "file.aio-max-batch=x"), "length"),
+    opts(("--image-opts", "driver=raw,file.filename=r.raw,file.driver=file,"
+          "file.drop-cache=maybe"), "length"),
+    opts(("--image-opts", "driver=raw,file.driver=blkdebug,"
+          "file.take-child-perms.0=writes,file.image.filename=r.raw"),
+         "length"),
+    opts(("--image-opts", "driver=raw,file.driver=blkdebug,"
+          "file.take-child-perms.1=write,file.image.filename=r.raw"),
+         "length"),
     opts((), "open -w q.qcow2"), opts((), "open -n -m q.qcow2"),
     opts((), "open -k q.qcow2"), opts((), "open -i native q.qcow2"),
     opts((), "open -i foo q.qcow2"), opts((), "open -d foo q.qcow2"),

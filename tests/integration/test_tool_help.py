@@ -181,6 +181,11 @@ class NearestTest(unittest.TestCase):
         self.assertIn("unknown event 'l2_laod'; did you mean 'l2_load'?",
                       done.stderr)
 
+    def test_a_valid_option_is_not_taken_for_a_mistake(self):
+        done = run('firn-img', 'info', '--image-opts', 'driver=raw,size=512')
+        self.assertIn('needs the option file.filename', done.stderr)
+        self.assertNotIn('size', done.stderr)
+
     def test_names_and_values_at_any_depth(self):
         """One line each, with the name that is near."""
         plain = f'driver=qcow2,file.filename={self.image}'
@@ -277,8 +282,9 @@ class NearestTest(unittest.TestCase):
         for right, words in (
                 ('image', 'driver=blkdebug,imge=x'),
                 ('image', 'driver=blkdebug,imag.filename=x'),
-                ('inject-error.', below + 'file.inject-eror.0.event=l2_load'),
-                ('set-state.', below + 'file.set-stat.0.event=l2_load'),
+                ('inject-error.0.event',
+                 below + 'file.inject-eror.0.event=l2_load'),
+                ('set-state.0.event', below + 'file.set-stat.0.event=l2_load'),
                 ('event', below + 'file.inject-error.0.evnt=l2_load'),
                 ('once', below + 'file.inject-error.0.onc=on'),
                 ('raw', 'driver=blkverify,raww.filename=x,test.filename=y'),
@@ -286,10 +292,11 @@ class NearestTest(unittest.TestCase):
                 ('file.filename', 'driver=preallocate,fiel.filename=x'),
                 ('file.filename', 'driver=qcow2,fil.filename=x'),
                 ('file.filename', 'json:{"driver":"raw","fil":"x"}'),
+                ('file.filename', 'driver=raw,filee.filename=x'),
                 ('json', 'jsn:{"driver":"raw","fil":"x"}'),
                 ('null', f'driver=qcow2,file.filename={self.image},'
                  'backing=nul'),
-                ('backing.', f'driver=qcow2,file.filename={self.image},'
+                ('backing.filename', f'driver=qcow2,file.filename={self.image},'
                  'bakcing.filename=x')):
             how = () if words.startswith('js') else ('--image-opts',)
             self.is_offered(right, 'firn-img', 'map', *how, words)
@@ -299,8 +306,8 @@ class NearestTest(unittest.TestCase):
         rules = os.path.join(self.dir.name, 'rules')
         debug = f'blkdebug:{rules}:{self.image}'
         for right, text in (
-                ('inject-error.', '[inject-eror]\nevent = "l2_load"\n'),
-                ('set-state.', '[set-sate]\nevent = "l2_load"\n'),
+                ('inject-error.0.event', '[inject-eror]\nevent = "l2_load"\n'),
+                ('set-state.0.event', '[set-sate]\nevent = "l2_load"\n'),
                 ('event', '[inject-error]\nevnt = "l2_load"\n'),
                 ('l2_load', '[inject-error]\nevent = "l2_laod"\n'),
                 ('errno', '[inject-error]\nevent = "l2_load"\nerno = "5"\n'),
