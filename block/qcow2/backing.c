@@ -5,6 +5,15 @@
  */
 #include "qcow2_int.h"
 
+int qcow2_backing_error(GError **errp, int err, const char *name)
+{
+    g_autofree char *quoted = g_strdup_printf("'%s'", name);
+
+    return errp && *errp && strstr((*errp)->message, quoted)
+        ? prefix_error(errp, err, "backing file: ")
+        : prefix_error(errp, err, "backing file %s: ", quoted);
+}
+
 static int check_names(const Qcow2State *s, const char *file, const char *fmt,
                        GError **errp)
 {

@@ -227,7 +227,7 @@ static int coroutine_fn backing_size(const char *filename,
     }
     r = blk_co_open(path, o, 0, &blk, errp);
     if (r < 0) {
-        return prefix_error(errp, r, "backing file '%s': ", path);
+        return qcow2_backing_error(errp, r, path);
     }
     bytes = blk_co_getlength(blk);
     blk_co_close(blk);

@@ -369,8 +369,7 @@ static int coroutine_fn open_backing(Qcow2State *s, BdrvOptions *options,
     }
     ret = bdrv_co_open_child(s->bs, path, sub, "backing",
                              BDRV_CHILD_BACKING, &s->bs->backing, errp);
-    return ret < 0 ? prefix_error(errp, ret, "backing file '%s': ",
-                                  path ? path : name) : 0;
+    return ret < 0 ? qcow2_backing_error(errp, ret, path ? path : name) : 0;
 }
 
 /* ---- open, close ---- */

@@ -67,6 +67,9 @@ void coroutine_fn qcow2_trim_file(Qcow2State *s)
 
 /* ---- empty.c, backing.c ---- */
 
+/* Say that an error is about backing file @name, which is named once. */
+int qcow2_backing_error(GError **errp, int err, const char *name);
+
 /* Name another backing file in the header; NULL: none. */
 int coroutine_fn qcow2_set_backing(Qcow2State *s, const char *file,
                                    const char *fmt, GError **errp)

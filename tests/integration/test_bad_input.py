@@ -611,11 +611,15 @@ class BadInput(unittest.TestCase):
                       'amend -o cluster_size=4k q', 'amend -o nosuch=1 q',
                       'bitmap --add maps b0', 'bitmap --remove maps nosuch'):
             with self.subTest(words[:50]):
-                name = b'maps' if 'maps' in words else b'q'
+                name = next(name.encode() for name in ('maps', 'q')
+                            if name in words.split())
                 r = self.refused(where, words.split())
                 self.assertEqual(
                     len(re.findall(rb"(?<=[ '])%s(?=[ ':])" % name,
                                    r.stderr)), 1, r.stderr)
+        for words in ('map orphan', 'create -f qcow2 -F raw -b gone t'):
+            r = self.refused(where, words.split())
+            self.assertEqual(r.stderr.count(b'gone'), 1, r.stderr)
 
     def test_table_of_io(self):
         ours, theirs = self.fresh(), self.fresh()
