@@ -7,6 +7,8 @@
 
 #define TOO_FAR 4
 #define MAX_NAME 63
+/* Names that begin with what is wanted come before all others. */
+#define NO_PREFIX (MAX_NAME + 1)
 
 /* Single-character edits that turn @a into @b. */
 static unsigned edit_distance(const char *a, const char *b)
@@ -32,22 +34,25 @@ static unsigned edit_distance(const char *a, const char *b)
 
 void nearest_init(Nearest *n, const char *wanted)
 {
-    *n = (Nearest) { .wanted = wanted, .distance = TOO_FAR };
+    *n = (Nearest) { .wanted = wanted, .distance = NO_PREFIX + TOO_FAR };
 }
 
 void nearest_offer(Nearest *n, const char *name)
 {
-    unsigned distance;
+    unsigned distance, edits;
 
     if (strlen(n->wanted) > MAX_NAME) {
         return;
     }
-    distance = edit_distance(n->wanted, name);
+    distance = edits = edit_distance(n->wanted, name);
+    if (!*n->wanted || !g_str_has_prefix(name, n->wanted)) {
+        distance += NO_PREFIX;
+    }
     if (n->found && distance == n->distance && strcmp(name, n->found) < 0) {
         n->found = name;
     }
     /* Not something else altogether: a letter at least is the same. */
-    if (distance < n->distance && distance < strlen(name)) {
+    if (distance < n->distance && edits < strlen(name)) {
         n->distance = distance;
         n->found = name;
     }

@@ -27,6 +27,12 @@ static void test_the_nearest_name_is_found(void **state)
     assert_string_equal(nearest("convert"), "convert");
 }
 
+static void test_what_begins_so_comes_first(void **state)
+{
+    assert_string_equal(nearest("conv"), "convert");
+    assert_string_equal(nearest("re"), "rebase");
+}
+
 static void test_the_first_in_the_alphabet_wins(void **state)
 {
     assert_string_equal(nearest("rease"), "rebase");
@@ -97,6 +103,7 @@ static void test_mistakes_in_options_are_explained(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_the_nearest_name_is_found),
+    cmocka_unit_test(test_what_begins_so_comes_first),
     cmocka_unit_test(test_the_first_in_the_alphabet_wins),
     cmocka_unit_test(test_what_is_far_is_not_offered),
     cmocka_unit_test(test_mistakes_in_options_are_explained),
