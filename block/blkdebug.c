@@ -574,8 +574,7 @@ int bdrv_debug_breakpoint(BlockDriverState *bs, const char *event,
     if (!bs) {
         return -ENOTSUP;
     }
-    return parsed <= BLKDBG_NONE ? -EINVAL
-                                 : bs->drv->debug_breakpoint(bs, parsed, tag);
+    return parsed < 0 ? -EINVAL : bs->drv->debug_breakpoint(bs, parsed, tag);
 }
 
 int bdrv_debug_resume(BlockDriverState *bs, const char *tag)

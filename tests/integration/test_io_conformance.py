@@ -96,6 +96,7 @@ SAME = [
     q("write -P 9 0 64k", "read -P 9 0 1k", "length", options=("-s",),
       image="blkdebug::top.qcow2"),
     q("length", options=("-s", "-f", "raw"), image="file:r.raw"),
+    opts(DEBUG, "break none A", "read 0 512", "remove_break A"),
     # and whatever follows -i
     q("aio_write -i 0"), q("aio_read -i -x 1"), q("aio_write -z -i"),
     q("aio_read 0 1 2 -iP x"),
