@@ -16,6 +16,7 @@
 
 #include "block/block_int.h"
 #include "block/file_int.h"
+#include "util/high-fd.h"
 
 #define EXTENT_SIZE_HINT (1024 * 1024)
 #define SECTOR 512
@@ -116,11 +117,11 @@ static int open_for_create(const char *filename, bool *ret_new,
                            GError **errp)
 {
     int flags = O_RDWR | O_CREAT | O_CLOEXEC;
-    int fd = open(filename, flags | O_EXCL, 0644);
+    int fd = high_fd(open(filename, flags | O_EXCL, 0644));
     bool new = fd >= 0;
 
     if (fd < 0 && errno == EEXIST) {
-        fd = open(filename, O_RDWR | O_CLOEXEC);
+        fd = high_fd(open(filename, O_RDWR | O_CLOEXEC));
     }
     if (fd < 0) {
         int err = -errno;

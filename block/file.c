@@ -28,6 +28,7 @@
 
 #include "block/block_int.h"
 #include "block/file_int.h"
+#include "util/high-fd.h"
 
 #define MAX_ALIGN FILE_MAX_ALIGN
 #define MAX_TRANSFER ((uint64_t)1 << 30)
@@ -91,7 +92,7 @@ static int open_fd(const char *filename, unsigned flags, GError **errp)
 
     mode |= flags & BDRV_O_RDWR ? O_RDWR : O_RDONLY;
     mode |= flags & BDRV_O_NOCACHE ? O_DIRECT : 0;
-    fd = open(filename, mode);
+    fd = high_fd(open(filename, mode));
     if (fd < 0) {
         int err = -errno;
 

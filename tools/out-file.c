@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "tools/tool-common.h"
+#include "util/high-fd.h"
 
 static int failed(OutFile *out, const char *what)
 {
@@ -32,10 +33,11 @@ static int open_part(OutFile *out)
     struct stat st;
 
     if (stat(out->path, &st) == 0 && !S_ISREG(st.st_mode)) {
-        return open(out->path, O_WRONLY | O_CLOEXEC);
+        return high_fd(open(out->path, O_WRONLY | O_CLOEXEC));
     }
     out->part = g_strdup_printf("%s.part-%d", out->path, (int)getpid());
-    return open(out->part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    return high_fd(open(out->part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
+                        0666));
 }
 
 OutFile *out_file_new(const char *path, char **ret_error)

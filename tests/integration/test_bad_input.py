@@ -857,6 +857,19 @@ class BadInput(unittest.TestCase):
                                    stderr=subprocess.PIPE, timeout=SECONDS)
             self.assertEqual(r.returncode, 1, words)
 
+    def test_no_standard_files(self):
+        """What is said then does not go into an image."""
+        where = self.fresh()
+        before = tree(where)
+        for words in (['snapshot', '-a', 'nope', 'q'],
+                      ['bitmap', '--remove', 'q', 'nope'],
+                      ['resize', 'q', '-1E'], ['commit', 'q'],
+                      ['convert', '-O', 'qcow2', '-n', 'raw', 'dir']):
+            r = subprocess.run(['sh', '-c', 'exec "$@" <&- >&- 2>&-', 'sh',
+                                IMG] + words, cwd=where, timeout=SECONDS)
+            self.assertEqual(r.returncode, 1, words)
+            self.unchanged(where, before, words)
+
     # --- chance ---
 
     def test_random_changes_of_valid_lines(self):

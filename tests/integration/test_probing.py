@@ -12,6 +12,8 @@ import subprocess
 import tempfile
 import unittest
 
+import quick_kdf  # noqa: F401
+
 TOOLS = {'firn-img': os.environ['FIRN_IMG'], 'firn-io': os.environ['FIRN_IO']}
 # As qemu-img creates them; options that a format needs.
 FORMATS = {'vmdk': [], 'vdi': [], 'vhdx': [], 'vpc': [], 'qed': [], 'qcow': [],
