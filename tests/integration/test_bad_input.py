@@ -856,6 +856,8 @@ class BadInput(unittest.TestCase):
                 r = subprocess.run([tool] + words, cwd=where, stdout=full,
                                    stderr=subprocess.PIPE, timeout=SECONDS)
             self.assertEqual(r.returncode, 1, words)
+            self.one_line(r, words)
+            self.assertIn(b'cannot write standard output', r.stderr)
 
     def test_no_standard_files(self):
         """What is said then does not go into an image."""

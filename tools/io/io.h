@@ -92,6 +92,8 @@ void io_put(const char *text, size_t bytes);
 void io_print(const char *format, ...) G_GNUC_PRINTF(1, 2);
 /* Write what was printed. Whether all of it could be written up to now. */
 bool io_flush_output(void);
+/* The same in the end; says on standard error why not. */
+bool io_end_output(void);
 /* Before something is written to standard error or the process ends: after a
  * prompt, what was printed is out. */
 void io_sync_output(void);

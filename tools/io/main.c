@@ -254,7 +254,7 @@ int main(int argc, char **argv)
     ok = run_all(&a);
     ok &= io_close_image() >= 0;
     g_ptr_array_unref(a.commands);
-    ok &= io_flush_output();
+    ok &= io_end_output();
     stop_raise();
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -28,7 +28,7 @@ static struct {
     size_t used;
     size_t room;          /* SMALL or LARGE */
     bool by_lines;
-    bool failed;          /* something was not written */
+    int error;            /* errno of what was not written first, or 0 */
 } out = { .room = SMALL };
 
 static void flush_at_exit(void)
@@ -52,13 +52,23 @@ bool io_flush_output(void)
         ssize_t n = write(STDOUT_FILENO, out.data + done, out.used - done);
 
         if (n < 0 && errno != EINTR) {
-            out.failed = true;
+            out.error = out.error ? out.error : errno;
             break;
         }
         done += n < 0 ? 0 : (size_t)n;
     }
     out.used = 0;
-    return !out.failed;
+    return !out.error;
+}
+
+bool io_end_output(void)
+{
+    bool ok = io_flush_output();
+
+    if (!ok && out.error != EPIPE) { /* nobody wants to know then */
+        io_error("cannot write standard output: %s", g_strerror(out.error));
+    }
+    return ok;
 }
 
 void io_sync_output(void)
