@@ -121,7 +121,7 @@ static int parse_rest(const char *p, uint64_t whole, int err, uint64_t *ret)
         return -ERANGE;
     }
     whole <<= shift;
-    if (fraction) {
+    if (fraction != fraction_end) { /* so @shift is not 0 */
         /* Less than 1 << shift, whose bits are zero in @whole. */
         whole |= fraction_of(fraction, fraction_end) >> (64 - shift);
     }
