@@ -283,6 +283,15 @@ class PipeTest(Session):
             self.assertEqual(out.count("read "), len(writes))
             self.assertNotIn("failed", out)
 
+    def test_what_nothing_has_read_is_no_pattern(self):
+        # null-co leaves the buffer as it is; 0xab is what qemu-io puts there.
+        for pattern in (0, 0xab, 0x54, 0xcd, 0xff):
+            for command in ("read", "readv", "aio_read"):
+                _, out, _ = self.run_io(
+                    "--image-opts", "driver=null-co,size=1M",
+                    text=f"{command} -P {pattern} 0 4k\naio_flush\n")
+                self.assertIn("Pattern verification failed", out)
+
     @unittest.skipUnless(shutil.which(QEMU_IO), "no qemu-io")
     def test_flags_are_found_anywhere_in_a_long_session(self):
         lines = ["write -P 9 0 1k", "write 0 1k -P 8 -q", "read -P 8 0 1k",

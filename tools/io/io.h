@@ -178,6 +178,8 @@ int io_failed(const char *what, int ret);
 
 /* What is written unless -P or -s says otherwise. */
 #define IO_WRITE_PATTERN 0xcd
+/* What read -v shows where no driver has read anything. */
+#define IO_READ_FILL 0xab
 
 typedef struct IoRequest {
     IoReport report;

@@ -164,10 +164,19 @@ static int set_verify_range(IoRequest *r)
 
 int io_request_read_args(IoRequest *r)
 {
-    /* Bytes that are looked at must not be those of the request before. */
-    bool looked_at = r->has_pattern || r->dump;
-    int ret = io_request_vector(r, looked_at ? 0xab : IO_NO_FILL);
+    int fill = IO_NO_FILL;
+    int ret;
 
+    /*
+     * Bytes that are looked at must not be those of the request before, and
+     * bytes that no driver has read must not be those that are expected.
+     */
+    if (r->has_pattern) {
+        fill = r->pattern ^ 0xff;
+    } else if (r->dump) {
+        fill = IO_READ_FILL;
+    }
+    ret = io_request_vector(r, fill);
     if (ret < 0) {
         return ret;
     }
