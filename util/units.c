@@ -135,6 +135,10 @@ int parse_size(const char *str, uint64_t *ret)
     uint64_t whole;
     int err;
 
+    while (g_ascii_isspace(*p)) {
+        p++;
+    }
+    p += *p == '+';
     if (p[0] == '0' && (p[1] == 'x' || p[1] == 'X')) {
         return parse_hex(p + 2, ret);
     }

@@ -6,13 +6,14 @@
 #include <stdint.h>
 
 /*
- * Parse a size: digits, an optional decimal fraction, an optional suffix b, k,
- * M, G, T, P or E of either case, and nothing else: "512", "512b", "64k",
- * "1.5G", "1.k", "0x1000". A fraction needs a suffix and must give whole bytes, but
- * for what a double would lose: the result is rounded down. Hexadecimal takes
- * neither fraction nor suffix. Locale-independent.
+ * Parse a size: blanks and a "+", which strtod() takes too, digits, an optional
+ * decimal fraction, an optional suffix b, k, M, G, T, P or E of either case,
+ * and nothing else: "512", "512b", "64k", "1.5G", "1.k", "0x1000". A fraction
+ * needs a suffix and must give whole bytes, but for what a double would lose:
+ * the result is rounded down. Hexadecimal takes neither fraction nor suffix.
+ * Locale-independent.
  *
- * Returns 0; -EINVAL for anything that is not a size (empty, sign, blanks,
+ * Returns 0; -EINVAL for anything that is not a size (empty, "-1", "1 k",
  * junk); -ERANGE above UINT64_MAX. @ret is untouched on failure.
  */
 int parse_size(const char *str, uint64_t *ret);

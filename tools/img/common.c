@@ -176,12 +176,8 @@ int img_getopt(int argc, char **argv, const char *letters,
 int img_parse_size(const char *text, const char *what, uint64_t *ret)
 {
     uint64_t v;
-    int err;
+    int err = parse_size(text, &v);
 
-    while (g_ascii_isspace(*text)) {
-        text++;
-    }
-    err = parse_size(text + (*text == '+'), &v);
     if (err == -ERANGE || (err == 0 && v > INT64_MAX)) {
         return img_error("%s '%s' is larger than 2^63-1", what, text);
     }

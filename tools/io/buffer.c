@@ -9,7 +9,6 @@
  */
 #include "tools/io/io.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,8 +30,7 @@ static bool bad_number(const char *text, int err)
 
 bool io_parse_number(const char *text, uint64_t *ret)
 {
-    bool has_plus = text[0] == '+' && isdigit((unsigned char)text[1]);
-    int err = parse_size(text + has_plus, ret);
+    int err = parse_size(text, ret);
 
     return (err == 0 && *ret <= INT64_MAX) || bad_number(text, err);
 }
