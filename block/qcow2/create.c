@@ -179,6 +179,17 @@ static int take_preallocation(BdrvOptions *o, Qcow2Create *p, GError **errp)
     return ret;
 }
 
+/* How AES was asked for before encrypt.format. */
+static int refuse_encryption(BdrvOptions *o, GError **errp)
+{
+    bool on;
+    int ret = bdrv_options_take_bool(o, "encryption", false, &on, errp);
+
+    return ret == 0 && on
+           ? set_error(errp, -ENOTSUP, "encryption=on (the legacy AES format) "
+                       "is not supported; take encrypt.format=luks") : ret;
+}
+
 int qcow2_take_create_options(BdrvOptions *o, Qcow2Create *p, GError **errp)
 {
     int ret;
@@ -189,6 +200,7 @@ int qcow2_take_create_options(BdrvOptions *o, Qcow2Create *p, GError **errp)
     ret = ret < 0 ? ret : take_backing(o, &p->ext, errp);
     ret = ret < 0 ? ret : take_preallocation(o, p, errp);
     ret = ret < 0 ? ret : take_data_file(o, p, errp);
+    ret = ret < 0 ? ret : refuse_encryption(o, errp);
     ret = ret < 0 ? ret : qcow2_crypto_take_create(o, &p->crypto, errp);
     p->h.crypt_method = p->crypto ? 2 : 0;
     return ret;
