@@ -396,6 +396,8 @@ int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs,
 BlockDriverState *bdrv_behind(BlockDriverState *bs, int *status);
 /* The child that @bs has its data in. */
 BdrvChild *bdrv_data_child(BlockDriverState *bs);
+/* What all files of an image take on their disks, but for its backing files. */
+uint64_t bdrv_allocated_bytes(const BlockDriverState *bs);
 /*
  * @flags, @map and *@bytes are what bdrv_co_block_status() said of @bs; look
  * whether the start of that is a hole in the file below. Returns @flags, with

@@ -16,8 +16,7 @@ static BlockDriverState *described_node(BlockBackend *blk)
     return bs;
 }
 
-/* What all files of an image take, but for its backing files. */
-static uint64_t allocated_bytes(const BlockDriverState *bs)
+uint64_t bdrv_allocated_bytes(const BlockDriverState *bs)
 {
     uint64_t sum = 0;
 
@@ -28,7 +27,7 @@ static uint64_t allocated_bytes(const BlockDriverState *bs)
         const BdrvChild *child = l->data;
 
         if (child->role != BDRV_CHILD_BACKING) {
-            sum += allocated_bytes(child->bs);
+            sum += bdrv_allocated_bytes(child->bs);
         }
     }
     return sum;
@@ -51,7 +50,7 @@ static int coroutine_fn info_entry(void *opaque)
     info->filename = bdrv_full_name(bs);
     info->format = g_strdup(bs->drv->format_name);
     info->virtual_size = bs->total_bytes;
-    info->actual_size = allocated_bytes(bs);
+    info->actual_size = bdrv_allocated_bytes(bs);
     if (bdrv_co_get_info(bs, &facts) == 0) {
         info->cluster_size = facts.cluster_size;
         info->dirty = facts.is_dirty;

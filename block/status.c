@@ -23,15 +23,16 @@ BdrvChild *bdrv_data_child(BlockDriverState *bs)
 int coroutine_fn bdrv_co_find_holes(BlockDriverState *bs, int flags,
                                     uint64_t map, uint64_t *bytes)
 {
-    const int mapped = BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID;
-    BdrvChild *child = bdrv_data_child(bs);
+    const BdrvChild *child = bdrv_data_child(bs);
     uint64_t n;
     int ret;
 
-    /* What a file below looks like from inside is what raw has told. */
-    if ((flags & mapped) != mapped || !child || bs->drv == &bdrv_raw ||
-        bs->drv->is_filter || map >= child->bs->total_bytes) {
+    if (!(flags & BDRV_BLOCK_RECURSE)) {
         return flags;
+    }
+    flags &= ~BDRV_BLOCK_RECURSE;
+    if (map >= child->bs->total_bytes) {
+        return flags | BDRV_BLOCK_ZERO; /* behind the end of the file */
     }
     n = MIN(*bytes, child->bs->total_bytes - map);
     ret = bdrv_co_block_status(child->bs, map, n, &n, NULL);

@@ -130,12 +130,12 @@ static int coroutine_fn qcow2_co_block_status(BlockDriverState *bs,
     case QCOW2_CLUSTER_COMPRESSED:
         return BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;
     case QCOW2_CLUSTER_ZERO_ALLOC:
+        return BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED | valid;
     case QCOW2_CLUSTER_NORMAL:
         break;
     }
-    return BDRV_BLOCK_ALLOCATED | valid |
-           (m.type == QCOW2_CLUSTER_NORMAL ? BDRV_BLOCK_DATA
-                                           : BDRV_BLOCK_ZERO);
+    return BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED | valid |
+           (valid && qcow2_holes_are_zeroes(s) ? BDRV_BLOCK_RECURSE : 0);
 }
 
 static int coroutine_fn qcow2_co_get_info(BlockDriverState *bs,

@@ -106,6 +106,12 @@ typedef struct Qcow2VmstateView {
     unsigned loads;         /* that are reading through it */
 } Qcow2VmstateView;
 
+typedef enum Qcow2Holes {
+    QCOW2_HOLES_UNKNOWN,
+    QCOW2_HOLES_ANY,        /* of no meaning */
+    QCOW2_HOLES_ZERO,       /* what nobody has written */
+} Qcow2Holes;
+
 struct Qcow2State {
     /* const after open */
     BlockDriverState *bs;
@@ -150,6 +156,7 @@ struct Qcow2State {
     Qcow2Cache *refblock_cache;
     AioTimer *clean_timer;      /* cachesize.c; NULL: off */
     int64_t clean_interval_ns;
+    Qcow2Holes holes;           /* in the file; holes.c */
     bool need_barrier;          /* R1, R2: flush before the next map write */
     bool l1_growing;
     CoQueue l1_growing_queue;

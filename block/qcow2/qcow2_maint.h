@@ -81,6 +81,14 @@ int coroutine_fn qcow2_co_change_backing_file(BlockDriverState *bs,
                                               const char *fmt,
                                               GError **errp);
 
+/* ---- holes.c ---- */
+
+/*
+ * Are holes in the file what was preallocated and nobody has written? Found
+ * out once. Takes and releases s->lock, and yields.
+ */
+bool coroutine_fn qcow2_holes_are_zeroes(Qcow2State *s) EXCLUDES(s->lock);
+
 /* ---- prealloc.c ---- */
 
 /* Give guest clusters of [@from, @to) that have nothing host clusters, durably.

@@ -96,6 +96,7 @@ enum {
     BDRV_BLOCK_ALLOCATED    = 1 << 2, /* this layer, not backing, decides */
     BDRV_BLOCK_OFFSET_VALID = 1 << 3, /* *ret_map is an offset in bs->file, or
                                          * in an external data file */
+    BDRV_BLOCK_RECURSE      = 1 << 4, /* a hole in that file reads as zeroes */
 };
 
 /* No node is longer and no request ends later. */
