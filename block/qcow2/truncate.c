@@ -116,12 +116,21 @@ static int coroutine_fn set_size(Qcow2State *s, uint64_t size)
     return qcow2_header_update(s, &h);
 }
 
-/* A raw data file is as long as the disk, another one as long at least. */
-static int coroutine_fn resize_data_file(Qcow2State *s, uint64_t size)
+/*
+ * A raw data file is as long as the disk, another one as long at least. What a
+ * disk that becomes smaller gives up is cut off.
+ */
+static int coroutine_fn resize_data_file(Qcow2State *s, uint64_t size,
+                                         bool smaller)
 {
-    if (!qcow2_has_data_file(s) ||
-        (!qcow2_data_file_is_raw(s) &&
-         s->data_file->bs->total_bytes >= size)) {
+    uint64_t bytes;
+
+    if (!qcow2_has_data_file(s)) {
+        return 0;
+    }
+    bytes = s->data_file->bs->total_bytes;
+    if (!qcow2_data_file_is_raw(s) &&
+        (smaller ? bytes <= size : bytes >= size)) {
         return 0;
     }
     return bdrv_co_truncate(s->data_file, size, BDRV_PREALLOC_OFF, NULL);
@@ -156,7 +165,7 @@ static int coroutine_fn grow(Qcow2State *s, uint64_t old, uint64_t size,
     co_mutex_lock(&s->lock);
     ret = prepare(s, old, size);
     co_mutex_unlock(&s->lock);
-    ret = ret < 0 ? ret : resize_data_file(s, size);
+    ret = ret < 0 ? ret : resize_data_file(s, size, false);
     ret = ret < 0 ? ret : clear_area(s, old, end);
     if (ret == 0 && qcow2_has_data_file(s)) {
         ret = bdrv_co_flush(s->data_file->bs); /* R2: the size exposes it */
@@ -204,7 +213,7 @@ static int coroutine_fn shrink(Qcow2State *s, uint64_t size)
     co_mutex_unlock(&s->lock);
     if (ret == 0) {
         /* A data file that stays longer does no harm. */
-        (void)resize_data_file(s, size);
+        (void)resize_data_file(s, size, true);
     }
     return ret;
 }
