@@ -104,8 +104,7 @@ void bdrv_bitmaps_track(BlockDriverState *bs, uint64_t offset,
     }
 }
 
-int bdrv_bitmaps_check_resize(BlockDriverState *bs, uint64_t size,
-                              GError **errp)
+int bdrv_bitmaps_check_consistent(BlockDriverState *bs, GError **errp)
 {
     for (guint i = 0; bs->dirty_bitmaps && i < bs->dirty_bitmaps->len; i++) {
         const BdrvDirtyBitmap *bm = g_ptr_array_index(bs->dirty_bitmaps, i);
@@ -113,6 +112,26 @@ int bdrv_bitmaps_check_resize(BlockDriverState *bs, uint64_t size,
         if (bm->inconsistent) {
             return set_error(errp, -EBUSY, "%s: bitmap '%s' is inconsistent; "
                              "remove it first", bs->filename, bm->name);
+        }
+    }
+    return 0;
+}
+
+int bdrv_bitmaps_check_resize(BlockDriverState *bs, uint64_t size,
+                              GError **errp)
+{
+    int ret = bdrv_bitmaps_check_consistent(bs, errp);
+
+    if (ret < 0 || !bs->dirty_bitmaps) {
+        return ret;
+    }
+    for (guint i = 0; i < bs->dirty_bitmaps->len; i++) {
+        const BdrvDirtyBitmap *bm = g_ptr_array_index(bs->dirty_bitmaps, i);
+
+        if (size == 0 && bm->persistent) {
+            return set_error(errp, -ENOTSUP, "%s: a disk of no bytes cannot "
+                             "keep bitmap '%s'; remove it first",
+                             bs->filename, bm->name);
         }
         if (bdrv_bitmap_nb_bits(size, bm->granularity_bits) >
             BDRV_BITMAP_MAX_BITS) {

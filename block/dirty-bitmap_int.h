@@ -56,8 +56,11 @@ void bdrv_bitmap_set_inconsistent(BdrvDirtyBitmap *bm);
 /* [@offset, + @bytes) of @bs may have changed. */
 void bdrv_bitmaps_track(BlockDriverState *bs, uint64_t offset,
                         uint64_t bytes);
-/* Can the disk become @size bytes, or something else altogether? 0, -EBUSY
- * (an inconsistent bitmap) or -EFBIG. */
+/* Can the disk become something else altogether? 0, or -EBUSY: a bitmap is
+ * inconsistent. */
+int bdrv_bitmaps_check_consistent(BlockDriverState *bs, GError **errp);
+/* Can the disk become @size bytes? 0, -EBUSY as above, -EFBIG, or -ENOTSUP: a
+ * disk of no bytes has nothing to store a bitmap in. */
 int bdrv_bitmaps_check_resize(BlockDriverState *bs, uint64_t size,
                               GError **errp);
 /* The disk is @size bytes now; what was added counts as written. */

@@ -153,7 +153,7 @@ int coroutine_fn bdrv_co_snapshot_goto(BlockDriverState *bs,
         return not_supported(bs, errp);
     }
     ret = check_writable(bs, errp);
-    ret = ret < 0 ? ret : bdrv_bitmaps_check_resize(bs, 0, errp);
+    ret = ret < 0 ? ret : bdrv_bitmaps_check_consistent(bs, errp);
     if (ret < 0) {
         return ret;
     }

@@ -520,6 +520,10 @@ int qcow2_bitmap_can_store(BlockDriverState *bs, const char *name,
         return set_error(errp, -ENOTSUP, "a version 2 image cannot keep "
                          "bitmaps");
     }
+    if (h.size == 0) { /* other programs open no image that has one then */
+        return set_error(errp, -ENOTSUP, "a disk of no bytes cannot keep "
+                         "bitmaps");
+    }
     for (guint i = 0; bs->dirty_bitmaps && i < bs->dirty_bitmaps->len; i++) {
         const BdrvDirtyBitmap *bm = g_ptr_array_index(bs->dirty_bitmaps, i);
 

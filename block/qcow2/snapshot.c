@@ -34,6 +34,7 @@
  */
 #include "qcow2_int.h"
 
+#include "block/dirty-bitmap_int.h"
 #include "util/plant.h"
 
 int coroutine_fn qcow2_co_snapshot_list(BlockDriverState *bs,
@@ -650,6 +651,10 @@ static int coroutine_fn apply(Qcow2State *s, const Qcow2Snapshot *sn,
         return set_error(errp, -ENOTSUP, "cannot apply snapshot '%s': its "
                          "disk size differs, which version 2 images cannot "
                          "express", name);
+    }
+    ret = bdrv_bitmaps_check_resize(s->bs, disk_size, errp);
+    if (ret < 0) {
+        return ret;
     }
     ret = qcow2_sync_metadata(s);
     if (ret < 0) {

@@ -17,6 +17,8 @@ import tempfile
 import unittest
 
 TOOL = os.environ.get("FIRN_QCOW2_TOOL", "qcow2-tool")
+FIRN_IMG = os.environ.get("FIRN_IMG", "firn-img")
+FIRN_IO = os.environ.get("FIRN_IO", "firn-io")
 SECONDS = 300
 MIB = 1 << 20
 EXTENSION = 0x23852875
@@ -255,6 +257,29 @@ class BitmapPeers(unittest.TestCase):
         firn(self.path, "bitmap reset b 1M 4k")
         self.expect([(0, MIB), (MIB + 4096, 63 * MIB - 4096)], "b")
         self.check()
+
+    def test_a_disk_of_no_bytes_gets_no_bitmap(self):
+        """QEMU opens no image that has one: its table would be empty."""
+        def refused(*words):
+            done = subprocess.run(words, capture_output=True, text=True,
+                                  timeout=SECONDS, check=False)
+            self.assertEqual(done.returncode, 1, words)
+            self.assertIn("a disk of no bytes cannot keep", done.stderr)
+            self.check()
+            return self.qemu_list()
+
+        create(self.path, 0)
+        self.assertEqual(refused(FIRN_IMG, "bitmap", "--add", self.path, "b"),
+                         {})
+        subprocess.run(("qemu-img", "snapshot", "-c", "empty", self.path),
+                       check=True)
+        subprocess.run(("qemu-img", "resize", "-q", self.path, "1M"),
+                       check=True)
+        bitmap(self.path, "--add", "b")
+        for words in ((FIRN_IMG, "amend", "-o", "size=0", self.path),
+                      (FIRN_IO, "-c", "truncate 0", self.path),
+                      (FIRN_IMG, "snapshot", "-a", "empty", self.path)):
+            self.assertEqual(refused(*words), {"b": (65536, ["auto"])})
 
     # ---- kept current by both ----
 
