@@ -132,6 +132,22 @@ static int take_names(const Qcow2State *s, BdrvOptions *o, Amend *a,
     return 0;
 }
 
+static int take_size(const Qcow2State *s, BdrvOptions *o, Amend *a,
+                     GError **errp)
+{
+    const char *text = bdrv_options_get(o, "size");
+
+    if (text && strchr(text, '+')) {
+        return set_error(errp, -EINVAL, "size=%s would be the new size, not "
+                         "what is added; resize adds", text);
+    }
+    if (bdrv_options_take_size(o, "size", s->hdr.size, &a->size, errp) < 0) {
+        return -EINVAL;
+    }
+    return a->size == 0 && s->hdr.size > 0
+           ? set_error(errp, -EINVAL, "the new size must be more than 0") : 0;
+}
+
 static int take_all(const Qcow2State *s, BdrvOptions *o, bool force, Amend *a,
                     GError **errp)
 {
@@ -141,8 +157,7 @@ static int take_all(const Qcow2State *s, BdrvOptions *o, bool force, Amend *a,
     ret = ret < 0 ? ret : take_width(s, o, a, errp);
     ret = ret < 0 ? ret : take_flags(s, o, a, errp);
     ret = ret < 0 ? ret : take_names(s, o, a, errp);
-    ret = ret < 0 ? ret : bdrv_options_take_size(o, "size", s->hdr.size,
-                                                 &a->size, errp);
+    ret = ret < 0 ? ret : take_size(s, o, a, errp);
     ret = ret < 0 ? ret : qcow2_crypto_take_amend(s, o, force, &a->crypto,
                                                   errp);
     ret = ret < 0 ? ret : bdrv_options_check_empty(o, errp);

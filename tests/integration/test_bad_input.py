@@ -246,6 +246,9 @@ amend -o compat=nosuch q
 amend -o refcount_bits=3 q
 ~ amend -o compat=0.10 maps
 amend -o size=x q
+~ amend -o size=+1M q
+~ amend -o size=0 q
+create -f qcow2 -o encryption=on t 1M
 amend -o x raw
 amend -o lazy_refcounts=on nosuch
 measure
