@@ -28,8 +28,9 @@ static bool coroutine_fn are_in_use(Qcow2State *s, uint64_t nb,
         for (uint64_t end = MIN(nb, i + BATCH); i < end; i++) {
             uint64_t refcount;
 
-            used += qcow2_get_refcount(s, i * s->cluster_size, &refcount) == 0
-                    && refcount > 0;
+            if (qcow2_get_refcount(s, i * s->cluster_size, &refcount) == 0) {
+                used += refcount > 0;
+            }
         }
         co_mutex_unlock(&s->lock);
     }

@@ -2,7 +2,8 @@
 /*
  * The name somebody may have meant: offer all names there are, and take the
  * one that begins with it or has the fewest single-character edits, the first
- * in the alphabet of those. And what to say about a mistake that getopt_long() has found.
+ * in the alphabet of those. And what to say about a mistake that
+ * getopt_long() has found.
  */
 #ifndef FIRN_UTIL_NEAREST_H
 #define FIRN_UTIL_NEAREST_H
